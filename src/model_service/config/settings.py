@@ -1,0 +1,281 @@
+"""All settings, from environment variables with the platform's names. Wrong ones stop the start with one clear line each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from model_service.config.schedule import parse_schedule
+
+ModelType = Literal["xgboost", "random_forest", "logistic_regression", "sgd_classifier"]
+Names = Annotated[tuple[str, ...], NoDecode]
+
+OWN_PREFIXES = (
+    "MODEL_", "SIGNAL_", "WARMUP_", "TRADING_", "EXIT_STRATEGY_", "TAKE_PROFIT_", "STOP_LOSS_", "TRAILING_STOP_",
+    "TIME_BASED_EXIT_", "BALANCE_", "MARKET_DATA_", "EXECUTION_", "TRAINING_",
+)  # fmt: skip
+
+ACCEPTED_BUT_UNUSED = frozenset(
+    {
+        "MODEL_SERVICE_SERVICE_NAME", "MODEL_RETRAINING_TRAIN_PERIOD_DAYS", "MODEL_RETRAINING_VALIDATION_PERIOD_DAYS",
+        "MODEL_RETRAINING_TEST_PERIOD_DAYS", "BALANCE_ADAPTATION_SAFETY_MARGIN", "BALANCE_DATA_MAX_AGE_SECONDS",
+        "BALANCE_SYNC_ENABLED", "BALANCE_SYNC_MIN_INTERVAL_SECONDS", "BALANCE_SYNC_TIMEOUT_SECONDS",
+        "MARKET_DATA_STALE_WARNING_THRESHOLD_SECONDS", "SIGNAL_PROCESSING_DELAY_ALERT_THRESHOLD_SECONDS",
+        "MODEL_SERVICE_MAX_POSITION_SIZE_RATIO", "EXIT_STRATEGY_RATE_LIMIT", "TAKE_PROFIT_PARTIAL_EXIT",
+        "TAKE_PROFIT_PARTIAL_AMOUNT_PCT", "TRAILING_STOP_ENABLED", "TRAILING_STOP_ACTIVATION_PCT",
+        "TRAILING_STOP_DISTANCE_PCT", "TIME_BASED_EXIT_ENABLED", "TIME_BASED_EXIT_MAX_HOURS",
+        "TIME_BASED_EXIT_PROFIT_TARGET_PCT",
+    }
+)  # fmt: skip
+"""Variables that the platform sets and that change nothing here yet: accepted with a warning."""
+
+
+class SettingsError(Exception):
+    """One or more settings cannot be used; the text has one line for each: variable, value, what is allowed."""
+
+
+class Settings(BaseSettings):
+    """Settings of the service. Field `x_y` is read from the environment variable `X_Y`.
+
+    Without POSTGRES_HOST the embedded PostgreSQL is started; without RABBITMQ_HOST messages travel through PostgreSQL.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, case_sensitive=False, env_ignore_empty=True)
+
+    # The service itself
+    model_service_host: str = Field("127.0.0.1", description="Address to listen on; other than loopback needs a key.")
+    model_service_port: int = Field(4500, ge=0, le=65535, description="Port of the HTTP interface.")
+    model_service_api_key: SecretStr | None = Field(
+        None, description="Key for X-API-Key; on loopback, when unset, one is made and kept in the state folder."
+    )
+    model_service_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level logged."
+    )
+    model_service_log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else JSON lines."
+    )
+    model_service_state_path: Path = Field(
+        Path(".model-service"), description="Folder for the embedded database, made-up keys and, by default, models."
+    )
+    model_storage_path: Path | None = Field(None, description="Folder of model files; the platform uses /models.")
+
+    # PostgreSQL
+    postgres_host: str | None = Field(None, description="Host of the shared PostgreSQL; unset: the embedded one.")
+    postgres_port: int = Field(5432, ge=1, le=65535, description="Its port.")
+    postgres_db: str = Field("postgres", min_length=1, description="Its database.")
+    postgres_user: str = Field("postgres", min_length=1, description="Its role.")
+    postgres_password: SecretStr | None = Field(None, description="Its password.")
+    model_service_schema: str = Field(
+        "model_service", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="Schema that holds our tables."
+    )
+    model_service_shared_schema: str = Field(
+        "public", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="Schema of the siblings' tables orders and positions."
+    )
+    model_service_database_pool_size: int = Field(8, ge=2, le=100, description="Connections at most.")
+
+    # RabbitMQ
+    rabbitmq_host: str | None = Field(None, description="Host of RabbitMQ; unset: messages travel through PostgreSQL.")
+    rabbitmq_port: int = Field(5672, ge=1, le=65535, description="Its port.")
+    rabbitmq_user: str = Field("guest", min_length=1, description="Its user.")
+    rabbitmq_password: SecretStr = Field(SecretStr("guest"), description="Its password.")
+    rabbitmq_vhost: str = Field("/", min_length=1, description="Its virtual host.")
+
+    # Queues
+    execution_queue: str = Field(
+        "order-manager.execution_events",
+        min_length=1,
+        description="Queue of execution events; declared by us when absent.",
+    )
+    execution_queue_is_ours: bool = Field(
+        True, description="false: another service declares it, and we wait for it instead of declaring it."
+    )
+    market_data_queues: Names = Field(
+        ("ws-gateway.ticker", "ws-gateway.trade", "ws-gateway.orderbook", "ws-gateway.kline"),
+        description="Gateway queues to take from; taking from one that another service reads robs it. Empty: `none`.",
+    )
+    market_data_declare_queues: bool = Field(
+        False, description="true: declare them when absent (only where no gateway does it with its own arguments)."
+    )
+    market_data_bar_seconds: int = Field(60, ge=1, le=3600, description="Length of a bar.")
+    market_data_max_age_seconds: float = Field(60.0, gt=0, description="Older market data is stale: no openings.")
+
+    # Strategies
+    trading_strategies: Names = Field(("default",), description="Names of the strategies, separated by commas.")
+    trading_assets: Names = Field(("BTCUSDT",), description="Assets of every strategy, separated by commas.")
+    trading_fee_rate: float = Field(0.00055, ge=-0.01, le=0.05, description="Fee per side as a fraction of notional.")
+    trading_min_order_amount: float = Field(10.0, gt=0, description="The exchange's minimum in quote currency.")
+    trading_max_position_amount: float = Field(
+        10000.0, gt=0, description="Largest position per strategy and asset, quote."
+    )
+    trading_decision_interval_seconds: float = Field(5.0, gt=0, description="Time between two ticks of a strategy.")
+    trading_order_lookup_enabled: bool = Field(
+        True, description="Read open orders and positions from the shared tables where they exist."
+    )
+    signal_expiry_seconds: float = Field(30.0, gt=0, description="After this long a signal is no longer delivered.")
+    signal_generation_rate_limit: float = Field(60.0, gt=0, description="Signals per minute and strategy.")
+    signal_generation_burst_allowance: int = Field(10, ge=1, description="Signals at once, when none came for a while.")
+    signal_generation_skip_if_open_order: bool = Field(
+        True, description="No opening while the asset has an open order."
+    )
+    signal_generation_check_opposite_orders_only: bool = Field(
+        False, description="Only an order of the other side counts."
+    )
+    signal_none_sample_rate: float = Field(0.1, gt=0, le=1, description="Share of draws of `none` that is stored.")
+
+    # Warm-up
+    warmup_mode_enabled: bool = Field(True, description="false: a strategy without a model is silent.")
+    warmup_signal_frequency: float = Field(1.0, gt=0, le=600, description="Signals per minute and strategy.")
+    warmup_randomness_level: float = Field(0.5, ge=0, le=1, description="0: heuristics alone; 1: a coin.")
+    warmup_probability_floor: float = Field(
+        0.1, gt=0, le=0.5, description="Least probability of each side, given a signal."
+    )
+    warmup_min_amount: float = Field(100.0, gt=0, description="Quote currency.")
+    warmup_max_amount: float = Field(1000.0, gt=0, description="Quote currency.")
+
+    # Exits
+    exit_strategy_enabled: bool = Field(True, description="Close positions at the barriers that define labels.")
+    take_profit_enabled: bool = Field(True, description="Whether the upper barrier exists.")
+    model_service_take_profit_pct: float = Field(3.0, gt=0, lt=1000, description="Percent of the entry price.")
+    stop_loss_enabled: bool = Field(True, description="Whether the lower barrier exists.")
+    stop_loss_threshold_pct: float = Field(-2.0, lt=0, gt=-100, description="Percent of the entry price, negative.")
+
+    # Learning
+    model_training_model_type: ModelType = Field("xgboost", description="Kind of model.")
+    model_prediction_horizon_seconds: int = Field(900, ge=3, description="H: at this age a trade is judged.")
+    model_classification_threshold: float = Field(
+        0.0, ge=-1, le=1, description="Least net return of label 1, a fraction."
+    )
+    model_training_min_dataset_size: int = Field(1000, ge=500, description="Rows under which training is refused.")
+    model_training_max_duration_seconds: float = Field(1800.0, gt=0, description="A run over this is killed.")
+    model_training_threads: int = Field(2, ge=1, le=64, description="Threads of the training child.")
+    model_training_seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of training.")
+    model_quality_threshold_accuracy: float = Field(0.75, ge=0, le=1, description="Gate condition 2.")
+    model_exploration_rate: float = Field(0.05, ge=0, le=1, description="Share of exploring draws after promotion.")
+    model_action_threshold: float = Field(0.5, ge=0, lt=1, description="Least probability of profit to act on.")
+    model_live_window_outcomes: int = Field(200, ge=30, description="Least outcomes in the live window.")
+
+    # When to train
+    model_retraining_schedule: str | None = Field(
+        None, description="Five cron fields, also as cron(0 2 * * *), @daily, @weekly. Unset: no schedule."
+    )
+    model_retraining_timezone: str = Field("UTC", description="Time zone of the schedule.")
+    model_retraining_min_new_outcomes: int = Field(1000, ge=1, description="So many new outcomes start a run.")
+    model_retraining_interval_days: float = Field(7.0, gt=0, description="A run at least this often, if outcomes came.")
+
+    @field_validator("market_data_queues", "trading_strategies", "trading_assets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip() and part.strip().lower() != "none")
+        return value
+
+    @field_validator("trading_strategies")
+    @classmethod
+    def _strategies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or any(len(name) > 100 for name in value) or len(set(value)) != len(value):
+            raise ValueError("1 or more different names of 1 to 100 characters, separated by commas")
+        return value
+
+    @field_validator("trading_assets")
+    @classmethod
+    def _assets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or any(not (asset.isascii() and asset.isalnum() and 4 <= len(asset) <= 20) for asset in value):
+            raise ValueError("assets of 4 to 20 letters and digits, separated by commas, such as BTCUSDT,ETHUSDT")
+        return tuple(asset.upper() for asset in value)
+
+    @field_validator("model_retraining_schedule")
+    @classmethod
+    def _schedule(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_schedule(value)
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        if self.warmup_max_amount < self.warmup_min_amount:
+            raise ValueError("WARMUP_MAX_AMOUNT must not be under WARMUP_MIN_AMOUNT")
+        if self.model_prediction_horizon_seconds < 3 * self.market_data_bar_seconds:
+            raise ValueError(
+                f"MODEL_PREDICTION_HORIZON_SECONDS is {self.model_prediction_horizon_seconds}; at least 3 bars of "
+                f"MARKET_DATA_BAR_SECONDS ({self.market_data_bar_seconds}) are needed"
+            )
+        return self
+
+    @property
+    def storage_path(self) -> Path:
+        """Folder of model files."""
+        return self.model_storage_path or self.model_service_state_path / "models"
+
+    @property
+    def uses_embedded_database(self) -> bool:
+        """Whether the service brings its own PostgreSQL."""
+        return self.postgres_host is None
+
+    @property
+    def uses_rabbitmq(self) -> bool:
+        """Whether messages travel through RabbitMQ."""
+        return self.rabbitmq_host is not None
+
+
+def load_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Settings from `environ`, and warnings about variables that have no effect.
+
+    Raises:
+        SettingsError: with one line per variable that is unknown or has a value that is not allowed.
+    """
+    names = {name.upper(): value for name, value in environ.items()}
+    problems, warnings = _unknown_variables(names)
+    known = {field: names[field.upper()] for field in Settings.model_fields if names.get(field.upper())}
+    try:
+        settings = _FromMapping(**known)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems += [_describe(item) for item in error.errors()]
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings, warnings
+
+
+class _FromMapping(Settings):
+    """The same settings, read from nothing but the arguments."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what the caller gives."""
+        return (init_settings,)
+
+
+def _unknown_variables(names: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    known = {field.upper() for field in Settings.model_fields}
+    problems, warnings = [], []
+    for name in sorted(names):
+        if name in known or not name.startswith(OWN_PREFIXES):
+            continue
+        if name in ACCEPTED_BUT_UNUSED:
+            warnings.append(f"{name} is accepted, but has no effect in this version")
+            continue
+        near = difflib.get_close_matches(name, sorted(known), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        problems.append(f"{name}: there is no such setting{hint}")
+    return problems, warnings
+
+
+def _describe(item: object) -> str:
+    assert isinstance(item, dict)
+    name = str(item["loc"][0]).upper() if item["loc"] else "settings"
+    field = Settings.model_fields.get(name.lower())
+    secret = field is not None and "SecretStr" in str(field.annotation)
+    given = f" is {item['input']!r}" if field is not None and not secret else ""
+    meaning = f" ({field.description})" if field is not None and field.description else ""
+    return f"{name}{given}: {item['msg'].removeprefix('Value error, ')}{meaning}"

@@ -1,0 +1,74 @@
+"""What a strategy is: assets, horizon and barriers, amounts, policy parameters and thresholds."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_service.config.settings import ModelType, Settings
+
+
+class StrategyDefinition(BaseModel):
+    """One strategy. Barriers are percent of the entry price, both positive; None means that the barrier does not exist."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy_id: str = Field(min_length=1, max_length=100)
+    assets: tuple[str, ...] = Field(min_length=1)
+    model_type: ModelType = "xgboost"
+    bar_seconds: int = 60
+    horizon_seconds: int = Field(gt=0)
+    take_profit_percent: float | None = Field(None, gt=0)
+    stop_loss_percent: float | None = Field(None, gt=0)
+    fee_rate: float
+    minimum_net_return: float = 0.0
+
+    signals_per_minute: float = Field(gt=0)
+    randomness: float = Field(ge=0, le=1)
+    probability_floor: float = Field(gt=0, le=0.5)
+    minimum_amount: Decimal = Field(gt=0)
+    maximum_amount: Decimal = Field(gt=0)
+    exchange_minimum_amount: Decimal = Field(gt=0)
+    maximum_position_amount: Decimal = Field(gt=0)
+    exits_enabled: bool = True
+
+    exploration_rate: float = Field(ge=0, le=1)
+    action_threshold: float = Field(ge=0, lt=1)
+    accuracy_threshold: float = Field(ge=0, le=1)
+    minimum_dataset_size: int = Field(gt=0)
+    retrain_after_outcomes: int = Field(gt=0)
+    training_seed: int = 0
+
+
+def strategies_from(settings: Settings) -> tuple[StrategyDefinition, ...]:
+    """The strategies that TRADING_STRATEGIES names, all with the parameters of the settings."""
+    return tuple(_strategy(settings, name) for name in settings.trading_strategies)
+
+
+def _strategy(settings: Settings, name: str) -> StrategyDefinition:
+    return StrategyDefinition(
+        strategy_id=name,
+        assets=settings.trading_assets,
+        model_type=settings.model_training_model_type,
+        bar_seconds=settings.market_data_bar_seconds,
+        horizon_seconds=settings.model_prediction_horizon_seconds,
+        take_profit_percent=settings.model_service_take_profit_pct if settings.take_profit_enabled else None,
+        stop_loss_percent=-settings.stop_loss_threshold_pct if settings.stop_loss_enabled else None,
+        fee_rate=settings.trading_fee_rate,
+        minimum_net_return=settings.model_classification_threshold,
+        signals_per_minute=settings.warmup_signal_frequency,
+        randomness=settings.warmup_randomness_level,
+        probability_floor=settings.warmup_probability_floor,
+        minimum_amount=Decimal(str(settings.warmup_min_amount)),
+        maximum_amount=Decimal(str(settings.warmup_max_amount)),
+        exchange_minimum_amount=Decimal(str(settings.trading_min_order_amount)),
+        maximum_position_amount=Decimal(str(settings.trading_max_position_amount)),
+        exits_enabled=settings.exit_strategy_enabled,
+        exploration_rate=settings.model_exploration_rate,
+        action_threshold=settings.model_action_threshold,
+        accuracy_threshold=settings.model_quality_threshold_accuracy,
+        minimum_dataset_size=settings.model_training_min_dataset_size,
+        retrain_after_outcomes=settings.model_retraining_min_new_outcomes,
+        training_seed=settings.model_training_seed,
+    )

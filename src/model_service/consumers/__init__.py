@@ -1,0 +1,1 @@
+"""From the broker and the shared database into the service."""

@@ -1,0 +1,1 @@
+"""What crosses the wire: signals, executions and market events, and their decoders."""

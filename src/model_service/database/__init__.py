@@ -1,0 +1,1 @@
+"""Pool, migrations, repositories and the embedded PostgreSQL server."""

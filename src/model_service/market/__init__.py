@@ -1,0 +1,1 @@
+"""Live market state per asset: bars, top of book, streaming indicators, snapshot."""

@@ -1,0 +1,1 @@
+"""The transport port and its two adapters: RabbitMQ and PostgreSQL."""

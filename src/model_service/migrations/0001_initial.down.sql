@@ -1,0 +1,1 @@
+DROP SCHEMA model_service CASCADE;

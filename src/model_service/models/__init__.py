@@ -1,0 +1,1 @@
+"""What a model is when it decides: features, artifact, calibration, metrics."""
