@@ -1,1 +1,30 @@
-"""The command line."""
+"""The command line: `model-service COMMAND`. Each command imports what it needs when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+import typer
+
+from model_service.cli.configuration import config_app
+from model_service.cli.database import db_app
+from model_service.cli.demo import demo
+from model_service.cli.remote import models_app, status, train
+from model_service.cli.run import run
+
+app = typer.Typer(
+    name="model-service",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Learns from a trading platform's own executions and lets a model speak only after it has passed a gate.",
+)
+app.command()(run)
+app.command()(demo)
+app.command()(status)
+app.command()(train)
+app.add_typer(models_app, name="models", help="Versions: list, show, promote, roll back.")
+app.add_typer(db_app, name="db", help="The schema in PostgreSQL: up, down, status, sql.")
+app.add_typer(config_app, name="config", help="Settings: show, check.")
+
+
+def main() -> None:
+    """The entry point of `model-service`."""
+    app()

@@ -1,4 +1,4 @@
-"""All settings, from environment variables with the platform's names. Wrong ones stop the start with one clear line each."""
+"""All settings, from environment variables with the platform's names. Wrong ones stop the start with one line each."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from model_service.config.settings import ModelType, Settings
 
 
 class StrategyDefinition(BaseModel):
-    """One strategy. Barriers are percent of the entry price, both positive; None means that the barrier does not exist."""
+    """One strategy. Barriers are percent of the entry price, both positive; None: the barrier does not exist."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

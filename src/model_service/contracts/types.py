@@ -39,7 +39,7 @@ class OrderStatus(StrEnum):
         return self in (OrderStatus.PENDING, OrderStatus.PARTIALLY_FILLED)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)  # not frozen: Python itself sets the traceback of an exception
 class InvalidMessage(Exception):  # noqa: N818 - it names what the message is, and is stored as a dead letter's reason
     """A message that is refused: kept as a dead letter with this reason, never retried by itself.
 

@@ -11,18 +11,27 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg
+import structlog
 
+log = structlog.get_logger()
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
-UNAVAILABLE = (
-    OSError,
-    TimeoutError,
+GONE = (
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
 )
+"""What PostgreSQL or its driver says when the server or the connection has gone, and at no other time."""
+UNAVAILABLE = (
+    *GONE,
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+"""What an attempt to connect may raise. Inside a block these may just as well be errors of the caller's own."""
 
 
 class DatabaseUnavailable(Exception):  # noqa: N818 - the state of the world, not a programming error
@@ -83,8 +92,8 @@ class Database:
             self._pool = await asyncpg.create_pool(
                 **self.connect_arguments(), min_size=1, max_size=self._pool_size, init=_set_codecs
             )
-        except (*UNAVAILABLE, asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError) as error:
-            raise DatabaseUnavailable(f"PostgreSQL at {self.address}: {_cause(error)}") from error
+        except UNAVAILABLE as error:
+            raise self._unavailable(error) from error
 
     def connect_arguments(self) -> dict[str, Any]:
         """Arguments of `asyncpg.connect` for a connection outside the pool, such as a consumer's own."""
@@ -103,9 +112,15 @@ class Database:
         """A connection outside the pool, of which the caller is the owner. Raises DatabaseUnavailable."""
         try:
             connection: asyncpg.Connection = await asyncpg.connect(**self.connect_arguments())
-            await _set_codecs(connection)
         except UNAVAILABLE as error:
-            raise DatabaseUnavailable(f"PostgreSQL at {self.address}: {_cause(error)}") from error
+            raise self._unavailable(error) from error
+        try:
+            await _set_codecs(connection)
+        except BaseException as error:
+            connection.terminate()
+            if _is_lost(connection, error):
+                raise self._unavailable(error) from error
+            raise
         return connection
 
     async def close(self) -> None:
@@ -125,18 +140,36 @@ class Database:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """A connection of the pool. Raises DatabaseUnavailable, also when the connection is lost inside the block."""
+        """A connection of the pool.
+
+        Errors of the block pass as they are, cancellation and its own TimeoutError and OSError included.
+
+        Raises:
+            DatabaseUnavailable: there is no connection to be had, it was lost inside the block, or a statement of the
+                block ran into the time limit.
+        """
         if self._pool is None:
             raise DatabaseUnavailable(f"PostgreSQL at {self.address}: not connected")
+        pool = self._pool
         try:
-            async with self._pool.acquire(timeout=self._connect_timeout) as connection:
-                yield connection
+            connection = await pool.acquire(timeout=self._connect_timeout)
         except UNAVAILABLE as error:
-            raise DatabaseUnavailable(f"PostgreSQL at {self.address}: {_cause(error)}") from error
+            raise self._unavailable(error) from error
+        try:
+            yield connection
+        except Exception as error:
+            if _is_lost(connection, error):
+                raise self._unavailable(error) from error
+            raise
+        finally:
+            await _give_back(pool, connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside a transaction that is committed at the end of the block."""
+        """A connection inside a transaction that is committed at the end of the block. Raises as `acquire`.
+
+        DatabaseUnavailable while it was being committed leaves open whether it was.
+        """
         async with self.acquire() as connection, connection.transaction():
             yield connection
 
@@ -165,6 +198,9 @@ class Database:
         async with self.acquire() as connection:
             await connection.executemany(self.sql(text), rows)
 
+    def _unavailable(self, error: BaseException) -> DatabaseUnavailable:
+        return DatabaseUnavailable(f"PostgreSQL at {self.address}: {_cause(error)}")
+
 
 @lru_cache(maxsize=512)
 def _in_schema(text: str, schema: str) -> str:
@@ -179,6 +215,38 @@ def _in_schema(text: str, schema: str) -> str:
 
 async def _set_codecs(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+
+
+def _is_lost(connection: Connection, error: BaseException) -> bool:
+    if isinstance(error, GONE):
+        return True
+    if isinstance(error, asyncpg.InterfaceError):
+        # Also the driver's word for wrong arguments and wrong use, which no waiting would mend.
+        return _is_closed(connection)
+    return isinstance(error, OSError | TimeoutError) and _is_from_driver(error)
+
+
+def _is_closed(connection: Connection) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True  # the pool takes a lost connection back at once, and then lets nobody ask
+
+
+def _is_from_driver(error: BaseException) -> bool:
+    """Whether the driver raised `error`: the time limit of a statement and a caller's own look the same otherwise."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0] == "asyncpg"
+
+
+async def _give_back(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    try:
+        await pool.release(connection)
+    except UNAVAILABLE as error:
+        # The block has ended, well or not; the pool has dropped the connection and opens another.
+        log.warning("database_connection_dropped", cause=_cause(error))
 
 
 def _cause(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """The port between the service and whatever carries its messages.
 
 Two adapters fulfil it under one contract test suite: RabbitMQ in the platform, PostgreSQL in the embedded default.
-Consumers pull batches and settle them explicitly, so the same code runs in its own loop in production and step by step in
-virtual time.
+Consumers pull batches and settle them explicitly, so the same code runs in its own loop in production and step by step
+in virtual time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 -- Everything of the service in one schema. Times are timestamptz, money is numeric, features are float32 little-endian bytea.
 
-CREATE SCHEMA IF NOT EXISTS model_service;
+-- The schema is there already: what writes down the migrations made it for its own table.
 
 -- Signals: the outbox, and the frozen record of each decision to trade.
 CREATE TABLE model_service.trading_signals (
@@ -24,9 +24,10 @@ CREATE TABLE model_service.trading_signals (
     probability_sell     double precision NOT NULL,
     probability_none     double precision NOT NULL,
     horizon_seconds      integer NOT NULL CHECK (horizon_seconds > 0),
-    take_profit_percent  double precision NOT NULL,
-    stop_loss_percent    double precision NOT NULL,
+    take_profit_percent  double precision CHECK (take_profit_percent > 0),
+    stop_loss_percent    double precision CHECK (stop_loss_percent > 0),
     fee_rate             double precision NOT NULL,
+    minimum_net_return   double precision NOT NULL,
     market_data_snapshot jsonb NOT NULL,
     metadata             jsonb NOT NULL,
     trace_id             text NOT NULL,
@@ -41,6 +42,10 @@ CREATE TABLE model_service.trading_signals (
 CREATE INDEX trading_signals_outbox ON model_service.trading_signals (decided_at) WHERE status IN ('pending', 'sending');
 CREATE INDEX trading_signals_unlabelled ON model_service.trading_signals (first_filled_at)
     WHERE labelled_at IS NULL AND first_filled_at IS NOT NULL AND intent <> 'exit';
+CREATE INDEX trading_signals_open_orders ON model_service.trading_signals (decided_at)
+    WHERE order_state IS NULL OR order_state IN ('pending', 'partially_filled');
+CREATE INDEX trading_signals_ended ON model_service.trading_signals (decided_at DESC)
+    WHERE order_state IN ('filled', 'rejected', 'cancelled');
 CREATE INDEX trading_signals_by_strategy ON model_service.trading_signals (strategy_id, decided_at DESC);
 
 -- Draws of `none`, sampled at rate `sample_rate`.
@@ -146,6 +151,8 @@ CREATE TABLE model_service.lots (
 );
 CREATE INDEX lots_open ON model_service.lots (strategy_id, asset, lot_id) WHERE remaining_quantity > 0;
 
+CREATE INDEX lots_by_signal ON model_service.lots (signal_id);
+
 CREATE TABLE model_service.lot_closures (
     closure_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     lot_id       bigint NOT NULL REFERENCES model_service.lots (lot_id),
@@ -159,6 +166,7 @@ CREATE TABLE model_service.lot_closures (
     realized_pnl numeric NOT NULL,
     closed_at    timestamptz NOT NULL
 );
+CREATE INDEX lot_closures_by_lot ON model_service.lot_closures (lot_id);
 CREATE INDEX lot_closures_by_strategy ON model_service.lot_closures (strategy_id, closed_at);
 
 -- Policy-free labels (METHOD 3). Revisions are kept.

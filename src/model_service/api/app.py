@@ -1,0 +1,55 @@
+"""The HTTP interface as one ASGI application."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Security
+from starlette.middleware import Middleware
+
+from model_service import __version__
+from model_service.api import dead_letters, documentation, models, operational, problems, signals, strategies, training
+from model_service.api.auth import RequireApiKey, documented_key
+from model_service.api.middleware import BodyLimit, LastResort, SecurityHeaders
+from model_service.api.parameters import Context
+from model_service.api.ports import HealthProbe, Operations
+from model_service.config.clock import Clock
+from model_service.database.connection import Database
+
+
+def create_app(
+    *, database: Database, operations: Operations, health: HealthProbe, api_key: str, clock: Clock
+) -> FastAPI:
+    """Build the application; it opens and closes nothing that it is given.
+
+    Args:
+        database: read by the lists and details.
+        operations: carries out every change.
+        health: answers /health and /readyz.
+        api_key: what X-API-Key must hold.
+        clock: the present moment of answers.
+
+    Raises:
+        ValueError: when `api_key` is empty.
+    """
+    if not api_key:
+        raise ValueError("the API key is empty; set MODEL_SERVICE_API_KEY to a secret of at least one character")
+    app = FastAPI(
+        title="model-service",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # From the outside in: headers also on errors, the key before the body.
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(LastResort),
+            Middleware(RequireApiKey, api_key=api_key),
+            Middleware(BodyLimit),
+        ],
+    )
+    app.state.context = Context(database, operations, health, clock)
+    app.include_router(operational.router)
+    for router in (models.router, training.router, strategies.router, signals.router, dead_letters.router):
+        app.include_router(router, dependencies=[Security(documented_key)])
+    problems.install(app)
+    documentation.install(app)
+    return app

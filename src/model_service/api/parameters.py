@@ -1,0 +1,59 @@
+"""The parameters that several paths share, with their bounds, and what each path is given to work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import AfterValidator, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
+
+from model_service.api.ports import HealthProbe, Operations
+from model_service.config.clock import Clock
+from model_service.database.connection import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything that the paths work with, handed to `create_app`."""
+
+    database: Database
+    operations: Operations
+    health: HealthProbe
+    clock: Clock
+
+
+async def _context(request: Request) -> Context:
+    context = request.app.state.context
+    assert isinstance(context, Context)
+    return context
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL stores neither the null character nor half a surrogate pair."""
+    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must not hold the null character or unpaired surrogates")
+    return text
+
+
+def _as_utc(moment: datetime) -> datetime:
+    """A time without a zone is UTC, as everywhere in the platform."""
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie in the years 1 to 9999 in UTC") from None
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_storable)]
+Moment = Annotated[datetime, AfterValidator(_as_utc)]
+
+GivenContext = Annotated[Context, Depends(_context)]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Rows at most.")]
+Offset = Annotated[int, Query(ge=0, description="Rows to pass over.")]
+StrategyFilter = Annotated[Text | SkipJsonSchema[None], Query(description="Only of this strategy.")]
+Version = Annotated[str, Path(pattern=r"^v\d+(\.\d+)?$", description="Version: vN, or vN.M for an increment of vN.")]
+StrategyId = Annotated[Text, Path(description="Name of a strategy.")]
+DEFAULT_LIMIT = 100

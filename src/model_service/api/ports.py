@@ -1,0 +1,69 @@
+"""What the HTTP interface needs of the service: operations that change something, and a look at its health."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+from uuid import UUID
+
+TrainingType = Literal["full", "incremental"]
+RequestState = Literal["triggered", "queued"]
+
+
+class Operations(Protocol):
+    """Everything that a person may change. Each call is audited by its implementation with `actor` and `reason`.
+
+    All may raise `services.errors.OperationRefused` and its subclasses, and `DatabaseUnavailable`.
+    """
+
+    async def activate(self, version: str, *, strategy_id: str | None, force: bool, actor: str, reason: str) -> None:
+        """Make `version` the active one; `force` passes over the gate. None means the strategy of the version."""
+        ...
+
+    async def request_training(
+        self, strategy_id: str, training_type: TrainingType, *, actor: str
+    ) -> tuple[UUID, RequestState]:
+        """Ask for a run; returns its identifier and whether it starts at once."""
+        ...
+
+    async def pause(self, strategy_id: str, actor: str, reason: str) -> None:
+        """Stop openings of the strategy until somebody resumes it; exits go on."""
+        ...
+
+    async def resume(self, strategy_id: str, actor: str, reason: str) -> None:
+        """End a pause."""
+        ...
+
+    async def rollback(self, strategy_id: str, actor: str, reason: str) -> str:
+        """Activate the version before the active one; returns the version that is active now."""
+        ...
+
+    def next_scheduled(self, strategy_id: str | None) -> datetime | None:
+        """The next scheduled training, aware UTC, of one strategy or (None) of any; None when there is no schedule."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HealthState:
+    """What works now.
+
+    Attributes:
+        ready: whether the service does its work; False while it waits for a dependency.
+        reasons: why it is not ready, one sentence each; shown without a key, so without addresses and secrets.
+    """
+
+    database: bool
+    message_queue: bool
+    model_storage: bool
+    active_models: int
+    ready: bool
+    reasons: tuple[str, ...]
+
+
+class HealthProbe(Protocol):
+    """Where the state of health comes from."""
+
+    async def health(self) -> HealthState:
+        """The state now; answers within a second or two also while dependencies are away, and does not raise."""
+        ...

@@ -1,0 +1,385 @@
+"""The bodies of requests and responses: the documented ones with all their members, and ours."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic.json_schema import SkipJsonSchema
+
+from model_service.api.parameters import Reason, Text
+
+ModelType = Literal["xgboost", "random_forest", "logistic_regression", "sgd_classifier"]
+MetricType = Literal["classification", "regression", "trading_performance"]
+Mode = Literal["warmup", "model", "paused"]
+RunState = Literal[
+    "requested", "preparing", "fitting", "evaluating", "promoted", "rejected",
+    "cancelled", "superseded", "skipped", "refused", "failed",
+]  # fmt: skip
+
+
+def without_non_finite(value: Any) -> Any:
+    """`value` with null in the place of each NaN or infinity, which JSON does not know.
+
+    Example:
+        >>> without_non_finite({"a": [float("nan"), 1.0]})
+        {'a': [None, 1.0]}
+    """
+    if isinstance(value, dict):
+        return {name: without_non_finite(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [without_non_finite(member) for member in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+Finite = BeforeValidator(without_non_finite)
+Number = Annotated[float | None, Finite]
+Object = Annotated[dict[str, Any], Finite]
+
+
+class Body(BaseModel):
+    """A body; members that are not known are passed over, as the platform's services do."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class Problem(Body):
+    """Every error: RFC 9457 and the platform's `error`, `code`, `details`."""
+
+    type: str = Field(description="URN of the kind of problem.")
+    title: str
+    status: int
+    detail: str
+    error: str = Field(description="The same sentence as `detail`.")
+    code: str = Field(description="Stable word for programs.")
+    details: dict[str, Any] | None = None
+
+
+class HealthDetails(Body):
+    """State of each dependency."""
+
+    database: Literal["connected", "disconnected"]
+    message_queue: Literal["connected", "disconnected"]
+    model_storage: Literal["accessible", "inaccessible"]
+    active_models: int
+
+
+class HealthChecks(Body):
+    """The same as yes and no."""
+
+    database: bool
+    message_queue: bool
+    model_storage: bool
+
+
+class HealthResponse(Body):
+    """Whether the service and what it depends on work."""
+
+    status: Literal["healthy", "unhealthy"]
+    timestamp: datetime
+    details: HealthDetails
+    service: str
+    database_connected: bool
+    queue_connected: bool
+    checks: HealthChecks
+
+
+class Alive(Body):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Readiness(Body):
+    """Whether the service does its work, and if not, why."""
+
+    ready: bool
+    reasons: list[str]
+
+
+class QualityMetricsSummary(Body):
+    """Of the test; of live trading where there was no test. A number that is not known is left out."""
+
+    accuracy: Annotated[float, Field(ge=0, le=1)] | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_none)
+    sharpe_ratio: float | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_none)
+
+
+class ModelVersionSummary(Body):
+    """A version in a list."""
+
+    id: UUID
+    version: str
+    model_type: ModelType
+    strategy_id: str | None
+    parent_version: str | None
+    trained_at: datetime
+    training_duration_seconds: int | None
+    training_dataset_size: int | None
+    is_active: bool
+    is_warmup_mode: bool
+    gate_passed: bool
+    feature_set: str
+    quality_metrics_summary: QualityMetricsSummary
+
+
+class ModelList(Body):
+    """Versions, newest first."""
+
+    models: list[ModelVersionSummary]
+    total: int
+    limit: int
+    offset: int
+
+
+class QualityMetric(Body):
+    """One number about a version, from its test or from live trading."""
+
+    id: UUID
+    metric_name: str
+    metric_value: float
+    metric_type: MetricType
+    slice: Literal["test", "live"]
+    evaluated_at: datetime
+    evaluation_dataset_size: int | None
+    metadata: Annotated[dict[str, Any] | None, Finite]
+
+
+class ModelVersionDetail(ModelVersionSummary):
+    """A version with all that is known of it."""
+
+    file_path: str
+    training_config: Object
+    report: Object
+    gate: Annotated[list[dict[str, Any]], Finite]
+    quality_metrics: list[QualityMetric]
+
+
+class ModelMetrics(Body):
+    """The latest value of each metric of a version."""
+
+    model_version_id: UUID
+    version: str
+    metrics: list[QualityMetric]
+
+
+class ActivationRequest(Body):
+    """Optional body of an activation."""
+
+    strategy_id: Text | None = None
+    force: StrictBool = Field(default=False, description="Activate although the gate refused it; recorded as forced.")
+    reason: Reason | None = Field(default=None, description="For the audit log.")
+
+
+class CurrentTraining(Body):
+    """The run at work; the estimate is left out until there is enough progress to estimate from."""
+
+    started_at: datetime
+    estimated_completion: datetime | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_none)
+    progress_percent: float = Field(ge=0, le=100)
+
+
+class LastTraining(Body):
+    """The last run that made a version."""
+
+    completed_at: datetime
+    version: str
+    duration_seconds: int
+
+
+class TrainingStatus(Body):
+    """Training now, before and next, of one strategy or of all."""
+
+    is_training: bool
+    strategy_id: str | None
+    current_training: CurrentTraining | None
+    last_training: LastTraining | None
+    next_scheduled_training: datetime | None
+
+
+class TrainingRequest(Body):
+    """What to train."""
+
+    strategy_id: Text = Field(description="Name of a strategy.")
+    training_type: Literal["full", "incremental"] = "full"
+
+
+class TrainingAccepted(Body):
+    """The run that was asked for; Location names the path to follow it at."""
+
+    status: Literal["triggered", "queued"]
+    training_id: UUID
+    message: str
+
+
+class TrainingRun(Body):
+    """A run in a list. `progress` is 0 to 1."""
+
+    run_id: UUID
+    strategy_id: str
+    training_type: Literal["full", "incremental"]
+    trigger: Literal["outcomes", "schedule", "quality", "manual"]
+    reason: str
+    state: RunState
+    requested_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    progress: Number
+    progress_note: str | None
+    error_code: str | None
+    error_hint: str | None
+    version: str | None
+    superseded_by: UUID | None
+    outcomes_seen: int
+
+
+class TrainingRunList(Body):
+    """Runs, newest first."""
+
+    runs: list[TrainingRun]
+    total: int
+    limit: int
+    offset: int
+
+
+class TrainingRunDetail(TrainingRun):
+    """A run with its data set report and the verdict of the gate, condition by condition."""
+
+    dataset_report: Annotated[dict[str, Any] | None, Finite]
+    gate: Annotated[list[dict[str, Any]] | None, Finite]
+
+
+class StrategyCounts(Body):
+    """Since the beginning."""
+
+    signals: int
+    fills: int
+    outcomes: int
+    training_runs: int
+
+
+class Strategy(Body):
+    """A strategy as it is now."""
+
+    strategy_id: str
+    mode: Mode
+    since: datetime
+    reason: str
+    active_version: str | None
+    active_version_trained_at: datetime | None
+    counts: StrategyCounts
+
+
+class StrategyList(Body):
+    """All strategies, by name."""
+
+    strategies: list[Strategy]
+    total: int
+
+
+class ChangeRequest(Body):
+    """Why a person changes something; kept in the audit log."""
+
+    reason: Reason
+
+
+class RollbackResult(Body):
+    """The version that is active after a rollback."""
+
+    strategy_id: str
+    version: str
+
+
+class DecisionReason(Body):
+    """One reason for silence, how often it held, and the number that was last held against its threshold."""
+
+    reason: str
+    occurrences: int
+    last_minute: datetime
+    last_value: Number
+    last_threshold: Number
+
+
+class DecisionReasons(Body):
+    """Why a strategy did not signal, in whole minutes."""
+
+    strategy_id: str
+    since: datetime
+    until: datetime
+    reasons: list[DecisionReason]
+
+
+class SignalOutcome(Body):
+    """What became of a signal after costs; `net_return` is a fraction of the entry."""
+
+    label: int
+    net_return: Number
+    exit_rule: str
+    exit_at: datetime
+
+
+class Signal(Body):
+    """A signal as it was decided, where it is, and its outcome when there is one. Money is a decimal string."""
+
+    signal_id: UUID
+    strategy_id: str
+    asset: str
+    side: Literal["buy", "sell"]
+    intent: Literal["open", "reduce", "exit"]
+    price: Decimal
+    amount: Decimal
+    confidence: float
+    decided_at: datetime
+    expires_at: datetime
+    policy: str
+    model_version: str | None
+    is_warmup: bool
+    probability_buy: Number
+    probability_sell: Number
+    probability_none: Number
+    trace_id: str
+    status: Literal["pending", "sending", "published", "expired", "unroutable"]
+    published_at: datetime | None
+    order_state: str | None
+    first_filled_at: datetime | None
+    outcome: SignalOutcome | None
+
+
+class SignalList(Body):
+    """Signals, newest first."""
+
+    signals: list[Signal]
+    total: int
+    limit: int
+    offset: int
+
+
+class DeadLetter(Body):
+    """A message that was refused. `body` is its beginning as text, `body_bytes` its full length."""
+
+    dead_letter_id: int
+    source: str
+    reason_code: str
+    reason: str
+    occurrences: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+    requeued_at: datetime | None
+    body: str
+    body_bytes: int
+
+
+class DeadLetterList(Body):
+    """Refused messages, last seen first."""
+
+    dead_letters: list[DeadLetter]
+    total: int
+    limit: int
+    offset: int

@@ -1,0 +1,190 @@
+"""What a decision reads, and where signals, draws of `none` and counted silences are recorded."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from model_service.contracts.types import Side
+from model_service.database.connection import Connection, Database
+from model_service.database.shared_tables import SharedTables
+from model_service.services.ports import (
+    DecidedSignal,
+    ExecutionStatistics,
+    NoneDraw,
+    OpenOrder,
+    PositionKey,
+    SilentTick,
+)
+from model_service.trades.ledger import Lot
+
+ORDER_TIMEOUT = timedelta(minutes=5)
+"""After so long without a word an order of ours no longer counts as open; order-manager cancels at the same age."""
+
+OPEN_LOTS = """
+    SELECT lot_id, strategy_id, asset, side, signal_id, opened_at, entry_price, quantity, remaining_quantity, entry_fees
+    FROM model_service.lots WHERE remaining_quantity > 0 ORDER BY lot_id
+"""
+
+OPEN_ORDERS = """
+    SELECT strategy_id, asset, side, intent FROM model_service.trading_signals
+    WHERE status IN ('pending', 'sending', 'published')
+      AND (order_state IS NULL OR order_state IN ('pending', 'partially_filled'))
+      AND decided_at > $1
+"""
+
+EXECUTION_STATISTICS = """
+    WITH recent AS (
+        SELECT signal_id, strategy_id, asset, CASE side WHEN 'buy' THEN 1 ELSE -1 END AS sign, price, order_state
+        FROM model_service.trading_signals
+        WHERE order_state IN ('filled', 'rejected', 'cancelled')
+        ORDER BY decided_at DESC LIMIT 500
+    ), filled AS (
+        SELECT signal_id, sum(quantity * price) AS notional, sum(quantity) AS quantity, sum(fees) AS fees
+        FROM model_service.fills WHERE signal_id IN (SELECT signal_id FROM recent) GROUP BY signal_id
+    ), judged AS (
+        SELECT DISTINCT ON (signal_id) signal_id, label FROM model_service.outcomes
+        WHERE signal_id IN (SELECT signal_id FROM recent) ORDER BY signal_id, revision DESC
+    )
+    SELECT strategy_id, asset,
+           avg((sign * (notional / quantity / price - 1) * 100))::float8 AS slippage_percent,
+           avg((fees / notional * 100))::float8 AS fee_percent,
+           (count(*) FILTER (WHERE order_state = 'filled'))::float8 / count(*) AS fill_ratio,
+           avg(label)::float8 AS win_rate
+    FROM recent LEFT JOIN filled USING (signal_id) LEFT JOIN judged USING (signal_id)
+    GROUP BY strategy_id, asset
+"""
+
+INSERT_SIGNAL = """
+    INSERT INTO model_service.trading_signals (
+        signal_id, strategy_id, asset, side, intent, price, amount, confidence, decided_at, expires_at, policy,
+        model_version, is_warmup, seed, feature_set, features, probability_buy, probability_sell, probability_none,
+        horizon_seconds, take_profit_percent, stop_loss_percent, fee_rate, minimum_net_return, market_data_snapshot,
+        metadata, trace_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+            $24, $25, $26, $27)
+"""
+
+INSERT_NONE = """
+    INSERT INTO model_service.decisions (
+        decision_id, strategy_id, asset, decided_at, policy, model_version, feature_set, features, probability_buy,
+        probability_sell, probability_none, sample_rate, seed)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+"""
+
+COUNT_SILENCE = """
+    INSERT INTO model_service.decision_counts AS counts
+        (strategy_id, asset, reason, minute, occurrences, last_value, last_threshold)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (strategy_id, asset, reason, minute) DO UPDATE
+    SET occurrences = counts.occurrences + excluded.occurrences,
+        last_value = excluded.last_value, last_threshold = excluded.last_threshold
+"""
+
+
+class PostgresDecisionStore:
+    """The decision store in PostgreSQL; `shared` gives what the siblings' tables say, where they exist."""
+
+    def __init__(self, database: Database, shared: SharedTables | None = None) -> None:
+        self._database = database
+        self._shared = shared
+
+    async def open_lots(self) -> Mapping[PositionKey, Sequence[Lot]]:
+        """Open lots, oldest first."""
+        lots: dict[PositionKey, list[Lot]] = defaultdict(list)
+        for row in await self._database.fetch(OPEN_LOTS):
+            lots[row["strategy_id"], row["asset"]].append(lot_from(row))
+        return lots
+
+    async def open_orders(self, now: datetime) -> Sequence[OpenOrder]:
+        """Orders that may still fill, of our own signals and of the shared table where it exists."""
+        rows = await self._database.fetch(OPEN_ORDERS, now - ORDER_TIMEOUT)
+        own = [OpenOrder(row["strategy_id"], row["asset"], Side(row["side"]), row["intent"]) for row in rows]
+        return own + (await self._shared.open_orders() if self._shared is not None else [])
+
+    async def shared_positions(self) -> Mapping[str, float]:
+        """Signed base units by asset as the platform's table has them; empty where there is none."""
+        return await self._shared.positions() if self._shared is not None else {}
+
+    async def execution_statistics(self) -> Mapping[PositionKey, ExecutionStatistics]:
+        """Of the newest 500 orders that came to an end."""
+        return {
+            (row["strategy_id"], row["asset"]): ExecutionStatistics(
+                _number(row["slippage_percent"]),
+                _number(row["fee_percent"]),
+                _number(row["fill_ratio"]),
+                _number(row["win_rate"]),
+            )
+            for row in await self._database.fetch(EXECUTION_STATISTICS)
+        }
+
+    async def record(
+        self, signals: Sequence[DecidedSignal], nones: Sequence[NoneDraw], silent: Sequence[SilentTick]
+    ) -> None:
+        """All of one pass, in one transaction."""
+        if not (signals or nones or silent):
+            return
+        async with self._database.transaction() as connection:
+            await self._many(connection, INSERT_SIGNAL, [_signal_row(decided) for decided in signals])
+            await self._many(connection, INSERT_NONE, [_none_row(draw) for draw in nones])
+            await self._many(connection, COUNT_SILENCE, _count_rows(silent))
+
+    async def _many(self, connection: Connection, text: str, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            await connection.executemany(self._database.sql(text), rows)
+
+
+def lot_from(row: asyncpg.Record) -> Lot:
+    """A lot from its row."""
+    return Lot(
+        lot_id=row["lot_id"],
+        strategy_id=row["strategy_id"],
+        asset=row["asset"],
+        side=Side(row["side"]),
+        signal_id=row["signal_id"],
+        opened_at=row["opened_at"],
+        entry_price=row["entry_price"],
+        quantity=row["quantity"],
+        remaining_quantity=row["remaining_quantity"],
+        entry_fees=row["entry_fees"],
+    )
+
+
+def _signal_row(decided: DecidedSignal) -> tuple[Any, ...]:
+    signal = decided.signal
+    return (
+        signal.signal_id, signal.strategy_id, signal.asset, signal.side.value, decided.intent, decided.price,
+        signal.amount, signal.confidence, signal.timestamp, signal.expires_at, decided.policy, signal.model_version,
+        signal.is_warmup, decided.seed, decided.feature_set, decided.features, decided.probabilities.buy,
+        decided.probabilities.sell, decided.probabilities.none, decided.horizon_seconds, decided.take_profit_percent,
+        decided.stop_loss_percent, decided.fee_rate, decided.minimum_net_return, dict(signal.market_data_snapshot),
+        dict(signal.metadata), signal.trace_id,
+    )  # fmt: skip
+
+
+def _none_row(draw: NoneDraw) -> tuple[Any, ...]:
+    return (
+        draw.decision_id, draw.strategy_id, draw.asset, draw.decided_at, draw.policy, draw.model_version,
+        draw.feature_set, draw.features, draw.probabilities.buy, draw.probabilities.sell, draw.probabilities.none,
+        draw.sample_rate, draw.seed,
+    )  # fmt: skip
+
+
+def _count_rows(silent: Sequence[SilentTick]) -> list[tuple[Any, ...]]:
+    groups: dict[tuple[str, str, str, datetime], list[SilentTick]] = defaultdict(list)
+    for tick in silent:
+        minute = tick.at.replace(second=0, microsecond=0)
+        groups[tick.strategy_id, tick.asset, tick.reason.code.value, minute].append(tick)
+    # In one order always, so that two writers cannot lock each other's rows crosswise.
+    return [
+        (*key, len(ticks), ticks[-1].reason.value, ticks[-1].reason.threshold) for key, ticks in sorted(groups.items())
+    ]
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

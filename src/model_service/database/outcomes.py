@@ -1,0 +1,169 @@
+"""Filled signals whose label is due, and the outcomes and samples that come of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from model_service.contracts.types import Side
+from model_service.database.bars import BarStore
+from model_service.database.connection import Connection, Database
+from model_service.market.snapshot import Bar
+from model_service.services.ports import FilledSignal, Outcome
+from model_service.trades.labels import ExitRule
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EXIT_RULE_CODES = {rule: code for code, rule in enumerate(ExitRule)}
+"""Exit rules as small numbers in the samples, in the order of their declaration."""
+
+DUE = """
+    SELECT s.signal_id, s.strategy_id, s.asset, s.side, s.model_version, s.horizon_seconds, s.take_profit_percent,
+           s.stop_loss_percent, s.fee_rate, s.minimum_net_return, s.first_filled_at,
+           coalesce((s.market_data_snapshot ->> 'spread')::float8, 0) AS spread_percent,
+           f.quantity, f.notional / f.quantity AS price, f.fees
+    FROM model_service.trading_signals AS s
+    CROSS JOIN LATERAL (
+        SELECT sum(quantity) AS quantity, sum(quantity * price) AS notional, sum(fees) AS fees
+        FROM model_service.fills WHERE fills.signal_id = s.signal_id) AS f
+    WHERE s.labelled_at IS NULL AND s.first_filled_at IS NOT NULL AND s.intent <> 'exit'
+      AND s.first_filled_at + make_interval(secs => s.horizon_seconds) <= $1
+    ORDER BY s.first_filled_at, s.signal_id LIMIT $2
+"""
+REPORTED = """
+    SELECT DISTINCT ON (signal_id) signal_id, reported_return, executed_at FROM (
+        SELECT l.signal_id, e.reported_return, e.executed_at
+        FROM model_service.lots AS l JOIN model_service.lot_closures AS c USING (lot_id)
+        JOIN model_service.fills AS f USING (fill_id) JOIN model_service.execution_events AS e USING (event_id)
+        WHERE l.signal_id = ANY($1::uuid[]) AND e.reported_return IS NOT NULL
+        UNION ALL
+        SELECT e.signal_id::uuid, e.reported_return, e.executed_at FROM model_service.execution_events AS e
+        WHERE e.signal_id = ANY($2::text[]) AND e.reported_return IS NOT NULL) AS reports
+    ORDER BY signal_id, executed_at DESC
+"""
+REVISIONS = """
+    SELECT signal_id, max(revision) AS revision FROM model_service.outcomes
+    WHERE signal_id = ANY($1::uuid[]) GROUP BY signal_id
+"""
+INSERT_OUTCOME = """
+    INSERT INTO model_service.outcomes (
+        signal_id, revision, strategy_id, asset, side, model_version, entry_at, exit_at, entry_price, exit_price,
+        exit_rule, fees, net_return, label, available_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+"""
+INSERT_SAMPLES = """
+    INSERT INTO model_service.samples (
+        signal_id, revision, strategy_id, asset_code, feature_set, side, intent, is_warmup, model_version, decided_us,
+        exit_us, available_us, label, exit_rule, net_return, probability_buy, probability_sell, probability_none,
+        features)
+    SELECT s.signal_id, given.revision, s.strategy_id, a.asset_code, s.feature_set,
+           CASE s.side WHEN 'buy' THEN 1 ELSE -1 END, s.intent, s.is_warmup, s.model_version,
+           (extract(epoch FROM s.decided_at) * 1000000)::bigint, given.exit_us, given.available_us, given.label,
+           given.exit_rule, given.net_return, s.probability_buy, s.probability_sell, s.probability_none, s.features
+    FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::smallint[], $6::smallint[], $7::float8[])
+         AS given (signal_id, revision, exit_us, available_us, label, exit_rule, net_return)
+    JOIN model_service.trading_signals AS s USING (signal_id)
+    JOIN model_service.asset_codes AS a USING (asset)
+"""
+ADD_ASSETS = "INSERT INTO model_service.asset_codes (asset) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
+MARK = "UPDATE model_service.trading_signals SET labelled_at = $2 WHERE signal_id = ANY($1::uuid[])"
+
+
+class PostgresOutcomeStore:
+    """Outcomes and samples in PostgreSQL."""
+
+    def __init__(self, database: Database, bars: BarStore) -> None:
+        self._database = database
+        self._bars = bars
+        self._known_assets: set[str] = set()
+
+    async def due(self, now: datetime, limit: int) -> Sequence[FilledSignal]:
+        """Filled, unlabelled openings whose horizon has passed, oldest first."""
+        return [_filled(row) for row in await self._database.fetch(DUE, now, limit)]
+
+    async def bars(self, asset: str, interval_seconds: int, start: datetime, end: datetime) -> Sequence[Bar]:
+        """Bars of `asset` that overlap [start, end), in order."""
+        return await self._bars.between(asset, start, end)
+
+    async def reported(self, signal_ids: Sequence[UUID]) -> Mapping[UUID, tuple[Decimal, datetime]]:
+        """What the platform itself reported as the return (a fraction) of these signals' lots, and when."""
+        rows = await self._database.fetch(REPORTED, list(signal_ids), [str(one) for one in signal_ids])
+        return {row["signal_id"]: (row["reported_return"], row["executed_at"]) for row in rows}
+
+    async def store(self, outcomes: Sequence[Outcome]) -> int:
+        """Outcomes, and samples for the labelled ones, in one transaction; returns how many samples."""
+        labelled = [outcome for outcome in outcomes if outcome.label is not None]
+        async with self._database.transaction() as connection:
+            if labelled:
+                await self._insert(connection, labelled)
+            done = [outcome.filled.signal_id for outcome in outcomes]
+            await connection.execute(self._database.sql(MARK), done, outcomes[0].available_at)
+        return len(labelled)
+
+    async def _insert(self, connection: Connection, labelled: Sequence[Outcome]) -> None:
+        ids = [outcome.filled.signal_id for outcome in labelled]
+        rows = await connection.fetch(self._database.sql(REVISIONS), ids)
+        last = {row["signal_id"]: row["revision"] for row in rows}
+        revisions = [last.get(one, 0) + 1 for one in ids]
+        await connection.executemany(
+            self._database.sql(INSERT_OUTCOME),
+            [_outcome_row(outcome, revision) for outcome, revision in zip(labelled, revisions, strict=True)],
+        )
+        await self._add_assets(connection, {outcome.filled.asset for outcome in labelled})
+        sample_rows = [_sample_row(outcome, revision) for outcome, revision in zip(labelled, revisions, strict=True)]
+        columns = [list(column) for column in zip(*sample_rows, strict=True)]
+        await connection.execute(self._database.sql(INSERT_SAMPLES), *columns)
+
+    async def _add_assets(self, connection: Connection, assets: set[str]) -> None:
+        unknown = sorted(assets - self._known_assets)
+        if unknown:
+            await connection.execute(self._database.sql(ADD_ASSETS), unknown)
+            self._known_assets |= assets
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970, UTC, exactly."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def _filled(row: asyncpg.Record) -> FilledSignal:
+    return FilledSignal(
+        signal_id=row["signal_id"],
+        strategy_id=row["strategy_id"],
+        asset=row["asset"],
+        side=Side(row["side"]),
+        model_version=row["model_version"],
+        entry_at=row["first_filled_at"],
+        entry_price=row["price"],
+        entry_quantity=row["quantity"],
+        entry_fees=row["fees"],
+        horizon_seconds=row["horizon_seconds"],
+        take_profit_percent=row["take_profit_percent"],
+        stop_loss_percent=row["stop_loss_percent"],
+        fee_rate=row["fee_rate"],
+        minimum_net_return=row["minimum_net_return"],
+        spread_percent=row["spread_percent"],
+    )
+
+
+def _outcome_row(outcome: Outcome, revision: int) -> tuple[Any, ...]:
+    filled, label = outcome.filled, outcome.label
+    assert label is not None, "only labelled outcomes are inserted"
+    return (
+        filled.signal_id, revision, filled.strategy_id, filled.asset, filled.side.value, filled.model_version,
+        filled.entry_at, label.exit_at, filled.entry_price, label.exit_price, label.exit_rule.value, label.fees,
+        label.net_return, label.label, outcome.available_at,
+    )  # fmt: skip
+
+
+def _sample_row(outcome: Outcome, revision: int) -> tuple[Any, ...]:
+    label = outcome.label
+    assert label is not None, "only labelled outcomes become samples"
+    return (
+        outcome.filled.signal_id, revision, microseconds(label.exit_at), microseconds(outcome.available_at),
+        label.label, EXIT_RULE_CODES[label.exit_rule], label.net_return,
+    )  # fmt: skip

@@ -1,0 +1,261 @@
+"""Read models: what the HTTP interface and the terminal show. Nothing here changes a row.
+
+A row maps column names to values as asyncpg gives them; each function says which columns its callers find.
+"""
+
+# ruff: noqa: S608 - statements are put together from the constants of this file; values travel as parameters
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from model_service.database.connection import Database
+
+Row = Mapping[str, Any]
+LARGEST_BIGINT = 2**63 - 1
+RUNNING = "('preparing', 'fitting', 'evaluating')"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list, and how many rows the whole list has."""
+
+    rows: list[Row]
+    total: int
+
+
+VERSION_COLUMNS = """
+    v.id, v.version, v.strategy_id, v.model_type, v.parent_version, v.trained_at, v.training_duration_seconds,
+    v.training_dataset_size, v.is_active, v.is_warmup_mode, v.gate_passed, v.feature_set,
+    quality.accuracy, quality.sharpe_ratio"""
+
+VERSION_TABLES = """
+    FROM model_service.model_versions v
+    LEFT JOIN LATERAL (
+        SELECT max(latest.metric_value) FILTER (WHERE latest.metric_name = 'accuracy') AS accuracy,
+               max(latest.metric_value) FILTER (WHERE latest.metric_name = 'sharpe_ratio') AS sharpe_ratio
+        FROM (
+            SELECT DISTINCT ON (m.metric_name) m.metric_name, m.metric_value
+            FROM model_service.model_quality_metrics m
+            WHERE m.model_version_id = v.id AND m.metric_name IN ('accuracy', 'sharpe_ratio')
+            ORDER BY m.metric_name, m.slice = 'test' DESC, m.evaluated_at DESC
+        ) latest
+    ) quality ON true"""
+
+
+async def model_versions(
+    database: Database, *, strategy_id: str | None, is_active: bool | None, limit: int, offset: int
+) -> Page:
+    """Versions, newest first; `accuracy` and `sharpe_ratio` are of the test, of live trading where there was none."""
+    where = "WHERE ($1::text IS NULL OR v.strategy_id = $1) AND ($2::boolean IS NULL OR v.is_active = $2)"
+    return await _page(
+        database,
+        f"SELECT {VERSION_COLUMNS} {VERSION_TABLES} {where} ORDER BY v.trained_at DESC, v.id",
+        f"SELECT count(*) FROM model_service.model_versions v {where}",
+        (strategy_id, is_active),
+        limit,
+        offset,
+    )
+
+
+async def model_version(database: Database, version: str) -> Row | None:
+    """The columns of the list and `file_path`, `training_config`, `report`, `gate`; None for an unknown version."""
+    return _row(
+        await database.fetchrow(
+            f"SELECT {VERSION_COLUMNS}, v.file_path, v.training_config, v.report, v.gate {VERSION_TABLES} "
+            "WHERE v.version = $1",
+            version,
+        )
+    )
+
+
+async def version_identifier(database: Database, version: str) -> UUID | None:
+    """The identifier of a version's row; None when there is no such version."""
+    identifier: UUID | None = await database.fetchval(
+        "SELECT id FROM model_service.model_versions WHERE version = $1", version
+    )
+    return identifier
+
+
+async def quality_metrics(database: Database, model_version_id: UUID, metric_type: str | None = None) -> list[Row]:
+    """The latest value of each metric, of the test and of live trading (column `slice`)."""
+    return _rows(
+        await database.fetch(
+            """
+            SELECT DISTINCT ON (slice, metric_type, metric_name)
+                   id, metric_name, metric_value, metric_type, slice, evaluated_at, evaluation_dataset_size, metadata
+            FROM model_service.model_quality_metrics
+            WHERE model_version_id = $1 AND ($2::text IS NULL OR metric_type = $2)
+            ORDER BY slice DESC, metric_type, metric_name, evaluated_at DESC, id
+            """,
+            model_version_id,
+            metric_type,
+        )
+    )
+
+
+RUN_COLUMNS = """
+    run_id, strategy_id, training_type, trigger, reason, state, requested_at, started_at, finished_at, progress,
+    progress_note, error_code, error_hint, version, superseded_by, outcomes_seen"""
+
+
+async def training_runs(database: Database, *, strategy_id: str | None, limit: int, offset: int) -> Page:
+    """Runs, newest first."""
+    where = "WHERE ($1::text IS NULL OR strategy_id = $1)"
+    return await _page(
+        database,
+        f"SELECT {RUN_COLUMNS} FROM model_service.training_runs {where} ORDER BY requested_at DESC, run_id",
+        f"SELECT count(*) FROM model_service.training_runs {where}",
+        (strategy_id,),
+        limit,
+        offset,
+    )
+
+
+async def training_run(database: Database, run_id: UUID) -> Row | None:
+    """The columns of the list and `dataset_report`, `gate`; None when there is no such run."""
+    return _row(
+        await database.fetchrow(
+            f"SELECT {RUN_COLUMNS}, dataset_report, gate FROM model_service.training_runs WHERE run_id = $1", run_id
+        )
+    )
+
+
+async def running_training(database: Database, strategy_id: str | None) -> Row | None:
+    """The run that has been at work longest: `strategy_id`, `started_at`, `progress` (0 to 1)."""
+    return _row(
+        await database.fetchrow(
+            f"""
+        SELECT strategy_id, started_at, progress FROM model_service.training_runs
+        WHERE state IN {RUNNING} AND started_at IS NOT NULL AND ($1::text IS NULL OR strategy_id = $1)
+        ORDER BY started_at LIMIT 1
+        """,
+            strategy_id,
+        )
+    )
+
+
+async def last_training(database: Database, strategy_id: str | None) -> Row | None:
+    """The last run that made a version: `completed_at`, `version`, `duration_seconds`."""
+    return _row(
+        await database.fetchrow(
+            """
+        SELECT finished_at AS completed_at, version,
+               extract(epoch FROM finished_at - coalesce(started_at, requested_at))::bigint AS duration_seconds
+        FROM model_service.training_runs
+        WHERE version IS NOT NULL AND finished_at IS NOT NULL AND ($1::text IS NULL OR strategy_id = $1)
+        ORDER BY finished_at DESC LIMIT 1
+        """,
+            strategy_id,
+        )
+    )
+
+
+STRATEGIES = """
+    SELECT s.strategy_id, s.mode, s.since, s.reason,
+           v.version AS active_version, v.trained_at AS active_version_trained_at,
+           (SELECT count(*) FROM model_service.trading_signals g WHERE g.strategy_id = s.strategy_id) AS signals,
+           (SELECT count(*) FROM model_service.fills f WHERE f.strategy_id = s.strategy_id) AS fills,
+           (SELECT count(DISTINCT o.signal_id) FROM model_service.outcomes o WHERE o.strategy_id = s.strategy_id)
+               AS outcomes,
+           (SELECT count(*) FROM model_service.training_runs r WHERE r.strategy_id = s.strategy_id) AS training_runs
+    FROM model_service.strategy_modes s
+    LEFT JOIN model_service.model_versions v ON v.strategy_id = s.strategy_id AND v.is_active
+    WHERE $1::text IS NULL OR s.strategy_id = $1
+    ORDER BY s.strategy_id
+"""
+
+
+async def strategies(database: Database) -> list[Row]:
+    """Mode, active version, and counts of signals, fills, outcomes and runs of every strategy."""
+    return _rows(await database.fetch(STRATEGIES, None))
+
+
+async def strategy(database: Database, strategy_id: str) -> Row | None:
+    """The same of one; None when it is unknown."""
+    return _row(await database.fetchrow(STRATEGIES, strategy_id))
+
+
+async def decision_reasons(database: Database, strategy_id: str, since: datetime) -> list[Row]:
+    """Why there was no signal since a time: `occurrences` by `reason`, last value and threshold, commonest first."""
+    return _rows(
+        await database.fetch(
+            """
+            SELECT reason, sum(occurrences)::bigint AS occurrences, max(minute) AS last_minute,
+                   (array_agg(last_value ORDER BY minute DESC, asset))[1] AS last_value,
+                   (array_agg(last_threshold ORDER BY minute DESC, asset))[1] AS last_threshold
+            FROM model_service.decision_counts
+            WHERE strategy_id = $1 AND minute >= date_trunc('minute', $2::timestamptz)
+            GROUP BY reason ORDER BY occurrences DESC, reason
+            """,
+            strategy_id,
+            since,
+        )
+    )
+
+
+async def signals(database: Database, *, strategy_id: str | None, limit: int, offset: int) -> Page:
+    """Signals, newest first, each with the latest revision of its outcome (null while there is none)."""
+    where = "WHERE ($1::text IS NULL OR g.strategy_id = $1)"
+    return await _page(
+        database,
+        f"""
+        SELECT g.signal_id, g.strategy_id, g.asset, g.side, g.intent, g.price, g.amount, g.confidence, g.decided_at,
+               g.expires_at, g.policy, g.model_version, g.is_warmup, g.probability_buy, g.probability_sell,
+               g.probability_none, g.trace_id, g.status, g.published_at, g.order_state, g.first_filled_at,
+               o.label, o.net_return, o.exit_rule, o.exit_at
+        FROM model_service.trading_signals g
+        LEFT JOIN LATERAL (
+            SELECT label, net_return, exit_rule, exit_at FROM model_service.outcomes
+            WHERE signal_id = g.signal_id ORDER BY revision DESC LIMIT 1
+        ) o ON true
+        {where} ORDER BY g.decided_at DESC, g.signal_id
+        """,
+        f"SELECT count(*) FROM model_service.trading_signals g {where}",
+        (strategy_id,),
+        limit,
+        offset,
+    )
+
+
+async def dead_letters(database: Database, *, limit: int, offset: int) -> Page:
+    """Refused messages, last seen first; `body` is cut to its first 2,000 bytes, `body_bytes` is its full length."""
+    return await _page(
+        database,
+        """
+        SELECT dead_letter_id, source, reason_code, reason, occurrences, first_seen_at, last_seen_at, requeued_at,
+               substring(body FROM 1 FOR 2000) AS body, length(body) AS body_bytes
+        FROM model_service.dead_letters ORDER BY last_seen_at DESC, dead_letter_id
+        """,
+        "SELECT count(*) FROM model_service.dead_letters",
+        (),
+        limit,
+        offset,
+    )
+
+
+async def _page(
+    database: Database, select: str, count: str, arguments: tuple[object, ...], limit: int, offset: int
+) -> Page:
+    first = len(arguments) + 1
+    async with database.acquire() as connection:
+        total = await connection.fetchval(database.sql(count), *arguments)
+        rows = await connection.fetch(
+            database.sql(f"{select} LIMIT ${first} OFFSET ${first + 1}"),
+            *arguments,
+            limit,
+            min(offset, LARGEST_BIGINT),
+        )
+    return Page(_rows(rows), int(total))
+
+
+def _row(record: Any | None) -> Row | None:
+    return None if record is None else dict(record)
+
+
+def _rows(records: list[Any]) -> list[Row]:
+    return [dict(record) for record in records]

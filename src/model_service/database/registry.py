@@ -1,0 +1,188 @@
+"""Versions, activations, modes and the audit log as rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+import asyncpg
+
+from model_service.database.connection import Connection, Database
+from model_service.models.job import Candidate, Metric
+from model_service.services.ports import ModelVersion
+
+VERSION_COLUMNS = """
+    id, version, strategy_id, feature_set, files, gate_passed, is_active, trained_at,
+    (training_config ->> 'trained_until_us')::bigint AS trained_until_us,
+    (SELECT metric_value FROM model_service.model_quality_metrics AS m
+     WHERE m.model_version_id = v.id AND m.slice = 'test' AND m.metric_name = 'accuracy_at_threshold' LIMIT 1)
+        AS accuracy_at_threshold
+"""
+GET = f"SELECT {VERSION_COLUMNS} FROM model_service.model_versions AS v WHERE version = $1"  # noqa: S608 - constants
+ACTIVE = f"""
+    SELECT {VERSION_COLUMNS} FROM model_service.model_versions AS v
+    WHERE is_active AND coalesce(strategy_id, '') IN ($1, '') ORDER BY strategy_id NULLS LAST LIMIT 1
+"""  # noqa: S608 - constants of this file
+PREVIOUS = """
+    SELECT version FROM model_service.activations
+    WHERE strategy_id = $1 AND version IS NOT NULL AND version <> $2
+      AND activation_id < (SELECT max(activation_id) FROM model_service.activations
+                           WHERE strategy_id = $1 AND version = $2)
+    ORDER BY activation_id DESC LIMIT 1
+"""
+NEXT_NUMBER = "SELECT nextval('model_service.model_version_numbers')"
+INCREMENTS = """
+    SELECT coalesce(max(split_part(version, '.', 2)::int), 0) FROM model_service.model_versions
+    WHERE version LIKE $1 || '.%'
+"""
+INSERT_VERSION = """
+    INSERT INTO model_service.model_versions (
+        id, version, strategy_id, model_type, parent_version, file_path, files, feature_set, trained_at,
+        training_duration_seconds, training_dataset_size, training_config, report, gate, gate_passed, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $9)
+"""
+INSERT_METRIC = """
+    INSERT INTO model_service.model_quality_metrics (
+        id, model_version_id, metric_name, metric_value, metric_type, slice, evaluated_at, evaluation_dataset_size,
+        metadata)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+LOCK_ACTIVATION = "SELECT pg_advisory_xact_lock(hashtextextended('model-service:activation:' || $1, 0))"
+ACTIVE_NAME = "SELECT version FROM model_service.model_versions WHERE is_active AND strategy_id = $1"
+DEACTIVATE = "UPDATE model_service.model_versions SET is_active = false WHERE is_active AND strategy_id = $1"
+ACTIVATE = "UPDATE model_service.model_versions SET is_active = true WHERE version = $1"
+INSERT_ACTIVATION = """
+    INSERT INTO model_service.activations
+        (strategy_id, version, previous_version, actor, reason, forced, activated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+MODES = "SELECT strategy_id, mode FROM model_service.strategy_modes"
+TRANSITION = """
+    WITH before AS (SELECT mode FROM model_service.strategy_modes WHERE strategy_id = $1),
+    recorded AS (
+        INSERT INTO model_service.mode_transitions (strategy_id, from_mode, to_mode, reason, evidence, transitioned_at)
+        SELECT $1, (SELECT mode FROM before), $2, $3, $4, $5
+        WHERE (SELECT mode FROM before) IS DISTINCT FROM $2)
+    INSERT INTO model_service.strategy_modes AS modes (strategy_id, mode, reason, since) VALUES ($1, $2, $3, $5)
+    ON CONFLICT (strategy_id) DO UPDATE SET mode = excluded.mode, reason = excluded.reason, since = excluded.since
+    WHERE modes.mode <> excluded.mode
+"""
+CANDIDATES = """
+    SELECT count(*) FROM model_service.model_versions AS v WHERE v.strategy_id = $1 AND v.trained_at > coalesce(
+        (SELECT max(activated_at) FROM model_service.activations WHERE strategy_id = $1 AND version IS NOT NULL),
+        '-infinity')
+"""
+AUDIT = """
+    INSERT INTO model_service.audit_log (actor, action, subject, details, occurred_at) VALUES ($1, $2, $3, $4, $5)
+"""
+
+
+class PostgresRegistry:
+    """The registry in PostgreSQL. Metrics' identifiers follow from the version's, so that a run is reproducible."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def next_version(self, *, parent: str | None) -> str:
+        """`vN`, or `vN.M` for an increment of `parent`; a number of a failed registration is not used again."""
+        if parent is None:
+            return f"v{await self._database.fetchval(NEXT_NUMBER)}"
+        base = parent.split(".")[0]
+        return f"{base}.{await self._database.fetchval(INCREMENTS, base) + 1}"
+
+    async def add(
+        self,
+        version_id: UUID,
+        version: str,
+        strategy_id: str,
+        file_path: str,
+        candidate: Candidate,
+        *,
+        parent: str | None,
+        trained_at: datetime,
+        duration_seconds: float,
+    ) -> None:
+        """The version's row and its test metrics, in one transaction."""
+        config = {**candidate.training_config, "trained_until_us": candidate.trained_until_us}
+        gate = [condition.model_dump() for condition in candidate.gate]
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                self._database.sql(INSERT_VERSION), version_id, version, strategy_id, candidate.model_type, parent,
+                file_path, candidate.files, candidate.feature_set, trained_at, round(duration_seconds),
+                candidate.dataset_size, config, candidate.report, gate, candidate.gate_passed,
+            )  # fmt: skip
+            await self._insert_metrics(connection, version_id, candidate, trained_at)
+
+    async def _insert_metrics(
+        self, connection: Connection, version_id: UUID, candidate: Candidate, now: datetime
+    ) -> None:
+        n = candidate.report.get("test_rows", candidate.dataset_size)
+        rows = [
+            (
+                uuid5(version_id, f"test:{metric.name}"), version_id, metric.name, metric.value, metric.type, "test",
+                now, n, _metadata(metric),
+            )
+            for metric in candidate.metrics
+            if math.isfinite(metric.value)
+        ]  # fmt: skip
+        await connection.executemany(self._database.sql(INSERT_METRIC), rows)
+
+    async def get(self, version: str) -> ModelVersion | None:
+        """One version."""
+        row = await self._database.fetchrow(GET, version)
+        return _version(row) if row is not None else None
+
+    async def active(self, strategy_id: str) -> ModelVersion | None:
+        """The version that speaks for the strategy; a general one (strategy NULL) where it has none of its own."""
+        row = await self._database.fetchrow(ACTIVE, strategy_id)
+        return _version(row) if row is not None else None
+
+    async def previous(self, strategy_id: str, before: str) -> ModelVersion | None:
+        """The version that was active before `before` was."""
+        name = await self._database.fetchval(PREVIOUS, strategy_id, before)
+        return await self.get(name) if name is not None else None
+
+    async def activate(
+        self, strategy_id: str, version: str | None, *, actor: str, reason: str, forced: bool, now: datetime
+    ) -> None:
+        """Make `version` the active one (None: no version), with its row of history, in one transaction."""
+        async with self._database.transaction() as connection:
+            await connection.execute(self._database.sql(LOCK_ACTIVATION), strategy_id)
+            before = await connection.fetchval(self._database.sql(ACTIVE_NAME), strategy_id)
+            await connection.execute(self._database.sql(DEACTIVATE), strategy_id)
+            if version is not None:
+                await connection.execute(self._database.sql(ACTIVATE), version)
+            await connection.execute(
+                self._database.sql(INSERT_ACTIVATION), strategy_id, version, before, actor, reason, forced, now
+            )
+
+    async def modes(self) -> Mapping[str, str]:
+        """Mode by strategy."""
+        return {row["strategy_id"]: row["mode"] for row in await self._database.fetch(MODES)}
+
+    async def set_mode(
+        self, strategy_id: str, mode: str, reason: str, evidence: Mapping[str, Any], now: datetime
+    ) -> None:
+        """A transition with its evidence; nothing when the mode is the same."""
+        await self._database.execute(TRANSITION, strategy_id, mode, reason, dict(evidence), now)
+
+    async def candidates_since_promotion(self, strategy_id: str) -> int:
+        """How many candidates were judged since the strategy last promoted one."""
+        return int(await self._database.fetchval(CANDIDATES, strategy_id))
+
+    async def audit(self, actor: str, action: str, subject: str, details: Mapping[str, Any], now: datetime) -> None:
+        """One row of who did what."""
+        await self._database.execute(AUDIT, actor, action, subject, dict(details), now)
+
+
+def _metadata(metric: Metric) -> dict[str, Any]:
+    bounds = {"lower": metric.lower, "upper": metric.upper, "level": metric.level, "method": metric.method}
+    known = {name: value for name, value in bounds.items() if value is not None and value == value}
+    return {"dataset_split": "test", **known}
+
+
+def _version(row: asyncpg.Record) -> ModelVersion:
+    return ModelVersion(**{name: row[name] for name in ModelVersion.__dataclass_fields__})

@@ -1,0 +1,199 @@
+"""The rows of one training run, as arrays, with what was dropped and why (METHOD 4)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_service.learning.refusal import Refused
+from model_service.models.features import FEATURE_NAMES, align_to_side
+
+LEAST_SPAN_HORIZONS = 30
+Rows = NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """n labelled signals ordered by decision time; a row's label interval is [decided_us, exit_us].
+
+    Attributes:
+        signal_ids: uint8 (n, 16), the bytes of the identifiers.
+        decided_us, exit_us: int64 (n,), microseconds since 1970, UTC.
+        side_signs: int8 (n,), +1 buy, -1 sell.
+        labels: int8 (n,), 0 or 1.
+        net_returns: float64 (n,), fractions of the entry notional.
+        is_warmup, is_reduction: bool (n,).
+        probability_buy, probability_sell, probability_none: float64 (n,), what the action was drawn from.
+        exit_rules: int16 (n,), codes as stored.
+        asset_codes: int32 (n,).
+        features: float32 (n, F), not aligned, NaN for unknown.
+    """
+
+    signal_ids: NDArray[np.uint8]
+    decided_us: NDArray[np.int64]
+    exit_us: NDArray[np.int64]
+    side_signs: NDArray[np.int8]
+    labels: NDArray[np.int8]
+    net_returns: NDArray[np.float64]
+    is_warmup: NDArray[np.bool_]
+    is_reduction: NDArray[np.bool_]
+    probability_buy: NDArray[np.float64]
+    probability_sell: NDArray[np.float64]
+    probability_none: NDArray[np.float64]
+    exit_rules: NDArray[np.int16]
+    asset_codes: NDArray[np.int32]
+    features: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[Any]) -> Dataset:
+        """The rows of a mask or of indices, in that order."""
+        return Dataset(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def inputs(self) -> NDArray[np.float32]:
+        """What a model reads: features aligned to the logged side, float32 (n, F + 1)."""
+        return align_to_side(self.features, self.side_signs)
+
+    def fingerprint(self) -> str:
+        """sha256 over ordered signal ids and label bytes, in hex (METHOD 10)."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.signal_ids).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
+
+
+def dataset_from_rows(rows: Rows) -> tuple[Dataset, dict[str, int]]:
+    """The dataset in `rows` and how many were dropped for which reason.
+
+    Args:
+        rows: structured array (n,) with the columns of the table `samples`, as `database/sample_reader.py` makes it.
+    """
+    reasons = {
+        "net_return_not_finite": ~np.isfinite(rows["net_return"]),
+        "interval_backwards": rows["exit_us"] <= rows["decided_us"],
+    }
+    wanted = ~np.logical_or.reduce(list(reasons.values()))
+    kept = rows if bool(np.all(wanted)) else rows[wanted]
+    return _dataset(_in_time_order(kept)), {name: int(np.sum(mask)) for name, mask in reasons.items()}
+
+
+def dataset_report(dataset: Dataset, dropped: Mapping[str, int], horizon_us: int) -> dict[str, Any]:
+    """What a person should know of the rows before believing a model made from them; plain numbers for JSON."""
+    count = len(dataset)
+    spans = [int(dataset.decided_us[0]), int(dataset.decided_us[-1])] if count else [0, 0]
+    return {
+        "rows": count,
+        "first_decided_us": spans[0],
+        "last_decided_us": spans[1],
+        "span_horizons": round((spans[1] - spans[0]) / horizon_us, 3),
+        "rows_by_asset_code": _counts(dataset.asset_codes),
+        "rows_by_exit_rule": _counts(dataset.exit_rules),
+        "rows_warmup": int(np.sum(dataset.is_warmup)),
+        "rows_reduction": int(np.sum(dataset.is_reduction)),
+        "share_of_wins": _share(dataset.labels),
+        "share_unknown_by_feature": _unknown_shares(dataset.features),
+        "average_uniqueness": _share(average_uniqueness(dataset)),
+        "dropped": {name: number for name, number in dropped.items() if number},
+        "fingerprint": dataset.fingerprint(),
+    }
+
+
+def refuse_if_insufficient(dataset: Dataset, minimum_rows: int, horizon_us: int, report: Mapping[str, Any]) -> None:
+    """Raises Refused with `too_few_rows`, `one_class` or `span_too_short`."""
+    count, wins = len(dataset), int(np.sum(dataset.labels))
+    if count < minimum_rows:
+        raise Refused("too_few_rows", f"{count} outcomes are known, {minimum_rows} are needed; wait for more.", report)
+    if wins in (0, count):
+        only = "wins" if wins else "losses"
+        raise Refused("one_class", f"all {count} outcomes are {only}; check barriers, fees and horizon.", report)
+    span = int(dataset.decided_us[-1] - dataset.decided_us[0]) / horizon_us
+    if span < LEAST_SPAN_HORIZONS:
+        hint = f"the outcomes span {span:.1f} horizons, {LEAST_SPAN_HORIZONS} are needed; wait, or shorten the horizon."
+        raise Refused("span_too_short", hint, report)
+
+
+def average_uniqueness(dataset: Dataset) -> NDArray[np.float64]:
+    """How much of each label interval is its own, float64 (n,) in (0, 1].
+
+    The mean over the interval of 1 / (number of label intervals of the same asset that cover the moment)
+    [Lopez de Prado, Advances in Financial Machine Learning, 2018, ch. 4], in continuous time.
+    """
+    unique = np.ones(len(dataset), dtype=np.float64)
+    for code in np.unique(dataset.asset_codes):
+        rows = dataset.asset_codes == code
+        unique[rows] = _interval_uniqueness(dataset.decided_us[rows], dataset.exit_us[rows])
+    return unique
+
+
+def training_weights(dataset: Dataset) -> NDArray[np.float32]:
+    """Average uniqueness scaled to a mean of 1, so that regularisation does not depend on the overlap, float32 (n,)."""
+    unique = average_uniqueness(dataset)
+    return (unique / np.mean(unique)).astype(np.float32) if len(unique) else unique.astype(np.float32)
+
+
+def _interval_uniqueness(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
+    moments = np.unique(np.concatenate((starts, ends)))
+    first, last = np.searchsorted(moments, starts), np.searchsorted(moments, ends)
+    steps = np.bincount(first, minlength=len(moments)) - np.bincount(last, minlength=len(moments))
+    concurrent = np.cumsum(steps)[:-1]
+    lengths = np.diff(moments).astype(np.float64)
+    own = np.concatenate(([0.0], np.cumsum(lengths / np.maximum(concurrent, 1))))
+    shares: NDArray[np.float64] = (own[last] - own[first]) / (ends - starts)
+    return shares
+
+
+def _in_time_order(rows: Rows) -> Rows:
+    decided = rows["decided_us"]
+    if bool(np.all(decided[1:] > decided[:-1])):
+        return rows
+    identifiers = np.ascontiguousarray(rows["signal_id"]).view(">u8").reshape(-1, 2)
+    return rows[np.lexsort((identifiers[:, 1], identifiers[:, 0], decided))]
+
+
+def _dataset(rows: Rows) -> Dataset:
+    return Dataset(
+        signal_ids=np.ascontiguousarray(rows["signal_id"]),
+        decided_us=rows["decided_us"].astype(np.int64),
+        exit_us=rows["exit_us"].astype(np.int64),
+        side_signs=rows["side"].astype(np.int8),
+        labels=rows["label"].astype(np.int8),
+        net_returns=rows["net_return"].astype(np.float64),
+        is_warmup=rows["is_warmup"].astype(np.bool_),
+        is_reduction=rows["is_reduction"].astype(np.bool_),
+        probability_buy=rows["probability_buy"].astype(np.float64),
+        probability_sell=rows["probability_sell"].astype(np.float64),
+        probability_none=rows["probability_none"].astype(np.float64),
+        exit_rules=rows["exit_rule"].astype(np.int16),
+        asset_codes=rows["asset_code"].astype(np.int32),
+        features=_known(rows["features"]),
+    )
+
+
+def _known(features: NDArray[Any]) -> NDArray[np.float32]:
+    values = np.ascontiguousarray(features, dtype=np.float32)
+    infinite = np.isinf(values)
+    if bool(np.any(infinite)):
+        values = values.copy()
+        values[infinite] = np.nan
+    return values
+
+
+def _counts(codes: NDArray[Any]) -> dict[str, int]:
+    values, counts = np.unique(codes, return_counts=True)
+    return {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)}
+
+
+def _share(values: NDArray[Any]) -> float:
+    return round(float(np.mean(values)), 6) if values.size else 0.0
+
+
+def _unknown_shares(features: NDArray[np.float32]) -> dict[str, float]:
+    if not len(features):
+        return {}
+    shares = np.mean(np.isnan(features), axis=0)
+    return {name: round(float(share), 6) for name, share in zip(FEATURE_NAMES, shares, strict=True) if share > 0}

@@ -1,0 +1,127 @@
+"""The promotion gate: whether a candidate may speak, condition by condition (METHOD 8, conditions 1 to 4 and 7)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from model_service.learning.evaluation import Evaluation
+from model_service.models import metrics
+from model_service.models.intervals import BLOCKS, block_ratio
+from model_service.models.job import GateCondition
+
+LEAST_TEST_ROWS = 200
+LEAST_ROWS_PER_CLASS = 30
+LEAST_TRADES = 30
+LARGEST_PARITY_GAP = 1e-5
+_ECE_ALLOWED = 0.10
+_ECE_FLOOR_QUANTILE = 1.32
+"""The 95 % quantile of a perfect model's ece over its mean; a fixed limit would refuse good models of few rows."""
+
+
+def judge(evaluation: Evaluation, accuracy_threshold: float) -> list[GateCondition]:
+    """Every condition with its value, its threshold and whether it passed; promotion needs all of them."""
+    return [
+        *_enough(evaluation),
+        *_accurate(evaluation, accuracy_threshold),
+        *_calibrated(evaluation),
+        _profitable(evaluation),
+        *_faithful(evaluation),
+    ]
+
+
+def _enough(evaluation: Evaluation) -> list[GateCondition]:
+    labels = evaluation.labels
+    rarer = int(min(np.sum(labels == 1), np.sum(labels == 0)))
+    blocks = sum(len(part) > 0 for part in np.array_split(labels, BLOCKS))
+    floor = f"probability at least {evaluation.action_floor:.3f} and the better side, as logged"
+    return [
+        _at_least(1, "test rows", len(labels), LEAST_TEST_ROWS),
+        _at_least(1, "test rows of the rarer class", rarer, LEAST_ROWS_PER_CLASS),
+        _at_least(1, "trades taken", int(np.sum(evaluation.taken)), LEAST_TRADES, floor),
+        _at_least(1, "blocks in time", blocks, BLOCKS),
+    ]
+
+
+def _accurate(evaluation: Evaluation, threshold: float) -> list[GateCondition]:
+    labels = evaluation.labels
+    right = labels == evaluation.predicted
+    majority_right = labels == evaluation.majority_class
+    gain = block_ratio(right.astype(np.float64) - majority_right)
+    baseline = f"always {evaluation.majority_class} is right in {float(np.mean(majority_right)):.3f} of the rows"
+    return [
+        _at_least(2, "accuracy", metrics.accuracy(labels, evaluation.predicted), threshold),
+        _above(
+            2,
+            "accuracy above the majority class (lower bound 95 %)",
+            gain.lower(0.95),
+            0.0,
+            f"the difference is {gain.value:+.4f}; {baseline}",
+        ),
+    ]
+
+
+def _calibrated(evaluation: Evaluation) -> list[GateCondition]:
+    labels, probability = evaluation.labels, evaluation.probability
+    share = float(np.mean(labels))
+    floor = metrics.ece_floor(probability)
+    limit = math.hypot(_ECE_ALLOWED, _ECE_FLOOR_QUANTILE * floor)
+    return [
+        _below(
+            3,
+            "Brier better than the base rate",
+            metrics.brier(labels, probability),
+            share * (1.0 - share),
+            "threshold: the best constant in hindsight",
+        ),
+        _at_most(3, "ece", metrics.ece(labels, probability), limit, f"a perfect model shows {floor:.4f} at this n"),
+    ]
+
+
+def _profitable(evaluation: Evaluation) -> GateCondition:
+    earned = block_ratio(evaluation.test.net_returns * evaluation.taken, evaluation.taken)
+    return _above(
+        4,
+        "average return of the trades taken (lower bound 99 %)",
+        earned.lower(0.99),
+        0.0,
+        f"the mean is {earned.value:+.6f} per trade",
+    )
+
+
+def _faithful(evaluation: Evaluation) -> list[GateCondition]:
+    return [
+        _at_most(
+            7, "artifact parity", evaluation.parity_gap, LARGEST_PARITY_GAP, "largest gap between native and ONNX"
+        ),
+        _at_most(7, "decisions changed by the artifact", evaluation.decisions_changed, 0),
+    ]
+
+
+def _at_least(number: int, condition: str, value: float, threshold: float, detail: str = "") -> GateCondition:
+    return _condition(number, condition, value, threshold, value >= threshold, detail)
+
+
+def _above(number: int, condition: str, value: float, threshold: float, detail: str = "") -> GateCondition:
+    return _condition(number, condition, value, threshold, value > threshold, detail)
+
+
+def _at_most(number: int, condition: str, value: float, threshold: float, detail: str = "") -> GateCondition:
+    return _condition(number, condition, value, threshold, value <= threshold, detail)
+
+
+def _below(number: int, condition: str, value: float, threshold: float, detail: str = "") -> GateCondition:
+    return _condition(number, condition, value, threshold, value < threshold, detail)
+
+
+def _condition(number: int, condition: str, value: float, threshold: float, passed: bool, detail: str) -> GateCondition:
+    """A value that is not a number fails and is stored as none: comparisons with NaN are false."""
+    return GateCondition(
+        number=number,
+        condition=condition,
+        value=float(value) if math.isfinite(value) else None,
+        threshold=float(threshold) if math.isfinite(threshold) else None,
+        passed=bool(passed) and math.isfinite(value) and math.isfinite(threshold),
+        detail=detail if math.isfinite(value) else "not defined for these rows",
+    )

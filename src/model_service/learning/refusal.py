@@ -1,0 +1,26 @@
+"""Why the data do not allow a model: a result, not an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Refused(Exception):  # noqa: N818 - a refusal is a result of a run
+    """No model can be made from these rows.
+
+    Attributes:
+        code: a stable word: `too_few_rows`, `one_class`, `span_too_short`, `block_too_small`, `no_new_data`,
+            `increment_unsupported`, `increment_round_cap`, `parent_incompatible`.
+        hint: what was found, what is needed and what to do, in one or two sentences.
+        report: what is known of the dataset.
+    """
+
+    code: str
+    hint: str
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.hint}"

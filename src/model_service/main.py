@@ -1,0 +1,346 @@
+"""The composition root: reads settings, builds every part once, and runs them with the HTTP interface."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import structlog
+import uvicorn
+
+from model_service.api.app import create_app
+from model_service.config.clock import Clock, Identifiers, RandomIdentifiers, SystemClock
+from model_service.config.settings import Settings
+from model_service.config.strategies import StrategyDefinition, strategies_from
+from model_service.consumers.executions import ExecutionConsumer
+from model_service.consumers.market_data import MarketDataConsumer
+from model_service.database.bars import BarStore
+from model_service.database.connection import Database, DatabaseAddress
+from model_service.database.dead_letters import DeadLetters
+from model_service.database.decisions import PostgresDecisionStore
+from model_service.database.embedded import EmbeddedPostgres
+from model_service.database.executions import ExecutionStore
+from model_service.database.live_quality import PostgresQualityStore
+from model_service.database.model_files import ModelFolder
+from model_service.database.outbox import Outbox
+from model_service.database.outcomes import PostgresOutcomeStore
+from model_service.database.registry import PostgresRegistry
+from model_service.database.shared_tables import SharedTables
+from model_service.database.training_runs import PostgresTrainingStore
+from model_service.market.state import AssetMarket
+from model_service.messaging.postgres import PostgresTransport
+from model_service.messaging.rabbitmq import RabbitTransport
+from model_service.messaging.transport import Transport
+from model_service.models.job import DatabaseCoordinates
+from model_service.publishers.signal_publisher import SignalPublisher
+from model_service.runtime import Parts, Service
+from model_service.services.guards import GuardLimits
+from model_service.services.labelling import Labeller
+from model_service.services.modes import Modes
+from model_service.services.operations import ServiceOperations
+from model_service.services.quality import QualityLimits, QualityWatch
+from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.services.training import TrainingLimits, TrainingService
+from model_service.services.triggers import TriggerLimits, Triggers
+from model_service.training_process import ChildLauncher
+
+log = structlog.get_logger()
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class StartRefused(Exception):  # noqa: N818 - an answer to the operator, not a fault
+    """The service does not start; the text says which thing is in the way and what to do."""
+
+
+class _QuietServer(uvicorn.Server):
+    """uvicorn without handlers of its own: signals belong to `serve`, which stops everything together."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+async def build_service(
+    settings: Settings,
+    *,
+    strategies: Sequence[StrategyDefinition] | None = None,
+    clock: Clock | None = None,
+    identifiers: Identifiers | None = None,
+    seed: int | None = None,
+    training_seconds: float | None = None,
+    durable: bool = True,
+) -> Service:
+    """Every part of the service, built and wired, with nothing connected but the embedded PostgreSQL.
+
+    Args:
+        seed: of the decisions' draws; a random one when None. Each signal stores the seed of its own draw.
+        training_seconds: in virtual time, how long a training run lasts.
+        durable: False for an embedded database that may be lost with the machine.
+
+    Raises:
+        EmbeddedPostgresError: when the embedded database cannot be started.
+    """
+    clock = clock or SystemClock()
+    identifiers = identifiers or RandomIdentifiers()
+    strategies = tuple(strategies) if strategies is not None else strategies_from(settings)
+    embedded, address = await _database_address(settings, durable)
+    database = Database(address, pool_size=settings.model_service_database_pool_size)
+    try:
+        return Service(
+            _parts(
+                settings,
+                strategies,
+                clock,
+                identifiers,
+                database,
+                embedded,
+                str(seed or secrets.randbits(63)),
+                training_seconds,
+            )
+        )
+    except BaseException:
+        if embedded is not None:
+            await embedded.stop()
+        raise
+
+
+async def serve(settings: Settings) -> None:
+    """Run the service with its HTTP interface until SIGTERM or SIGINT.
+
+    Raises:
+        StartRefused, EmbeddedPostgresError, SchemaOutdated, StorageError: each with one sentence for the operator.
+    """
+    key = api_key(settings)
+    listener = bind(settings.model_service_host, settings.model_service_port)
+    service = await build_service(settings)
+    server = http_server(service, key)
+    web = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    work = asyncio.create_task(_work(service), name="service")
+    stop = asyncio.create_task(_stop_signal().wait(), name="stop")
+    log.info("listening", host=settings.model_service_host, port=listener.getsockname()[1])
+    try:
+        await asyncio.wait({web, work, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        for task in (stop, work):
+            task.cancel()
+        results = await asyncio.gather(work, web, stop, return_exceptions=True)
+        await service.stop()
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _work(service: Service) -> None:
+    await service.start_when_possible()
+    await service.run()
+
+
+def http_server(service: Service, key: str) -> uvicorn.Server:
+    """The HTTP interface of a service; the caller gives it a socket and ends it through `should_exit`."""
+    app = create_app(
+        database=service.database,
+        operations=service.parts.operations,
+        health=service,
+        api_key=key,
+        clock=service.parts.clock,
+    )
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+    return _QuietServer(config)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises StartRefused when the port is taken or the address is not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise StartRefused(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set MODEL_SERVICE_PORT."
+        ) from error
+    return listener
+
+
+def api_key(settings: Settings) -> str:
+    """The key of X-API-Key: from the settings, or on loopback one that is made once and kept in the state folder.
+
+    Raises:
+        StartRefused: when the address is not loopback and no key is set.
+    """
+    if settings.model_service_api_key is not None:
+        return settings.model_service_api_key.get_secret_value()
+    if settings.model_service_host not in LOOPBACK:
+        raise StartRefused(
+            f"MODEL_SERVICE_HOST is {settings.model_service_host}, which others can reach, and no key is set. "
+            "Set MODEL_SERVICE_API_KEY, or listen on 127.0.0.1."
+        )
+    return _kept_key(settings.model_service_state_path / "api-key")
+
+
+def _kept_key(path: Path) -> str:
+    try:
+        if path.exists():
+            return path.read_text().strip()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        key = secrets.token_urlsafe(24)
+        path.write_text(key + "\n")
+    except OSError as error:
+        raise StartRefused(
+            f"The key file {path} cannot be used: {error.strerror}. "
+            "Set MODEL_SERVICE_STATE_PATH to a folder that can be written, or MODEL_SERVICE_API_KEY."
+        ) from error
+    return key
+
+
+async def _database_address(settings: Settings, durable: bool) -> tuple[EmbeddedPostgres | None, DatabaseAddress]:
+    if settings.uses_embedded_database:
+        embedded = EmbeddedPostgres(settings.model_service_state_path / "postgres", durable=durable)
+        return embedded, await embedded.start()
+    return None, external_address(settings)
+
+
+def external_address(settings: Settings) -> DatabaseAddress:
+    """The shared PostgreSQL of the settings."""
+    assert settings.postgres_host is not None, "only for a database that the settings name"
+    password = settings.postgres_password
+    return DatabaseAddress(
+        host=settings.postgres_host,
+        port=settings.postgres_port,
+        database=settings.postgres_db,
+        user=settings.postgres_user,
+        password=password.get_secret_value() if password is not None else None,
+        schema=settings.model_service_schema,
+    )
+
+
+def _parts(
+    settings: Settings,
+    strategies: Sequence[StrategyDefinition],
+    clock: Clock,
+    identifiers: Identifiers,
+    database: Database,
+    embedded: EmbeddedPostgres | None,
+    seed: str,
+    training_seconds: float | None,
+) -> Parts:
+    transport = _transport(settings, database, clock)
+    bars = BarStore(database, settings.market_data_bar_seconds)
+    assets = sorted({asset for strategy in strategies for asset in strategy.assets})
+    markets = {asset: AssetMarket(asset, settings.market_data_bar_seconds) for asset in assets}
+    files = ModelFolder(settings.storage_path)
+    registry = PostgresRegistry(database)
+    runs = PostgresTrainingStore(database)
+    dead_letters = DeadLetters(database)
+    modes = Modes(strategies, registry, files, warmup=settings.warmup_mode_enabled)
+    training_limits = _training_limits(settings, database.address, training_seconds)
+    training = TrainingService(runs, registry, files, ChildLauncher(), modes, identifiers, training_limits)
+    triggers = Triggers(strategies, runs, training, _trigger_limits(settings), clock.now())
+    shared = (
+        SharedTables(database, settings.model_service_shared_schema) if settings.trading_order_lookup_enabled else None
+    )
+    decisions = PostgresDecisionStore(database, shared)
+    return Parts(
+        settings=settings,
+        strategies=strategies,
+        clock=clock,
+        database=database,
+        embedded=embedded,
+        transport=transport,
+        markets=markets,
+        bars=bars,
+        files=files,
+        modes=modes,
+        generator=SignalGenerator(
+            strategies, markets, modes, decisions, identifiers, _generation_limits(settings, seed)
+        ),
+        publisher=SignalPublisher(Outbox(database), transport),
+        executions=ExecutionConsumer(
+            transport.subscribe(settings.execution_queue, declare=settings.execution_queue_is_ours),
+            ExecutionStore(database),
+            dead_letters,
+        ),
+        market_data=[
+            MarketDataConsumer(
+                transport.subscribe(queue, declare=settings.market_data_declare_queues), markets, bars, dead_letters
+            )
+            for queue in settings.market_data_queues
+        ],
+        labeller=Labeller(PostgresOutcomeStore(database, bars), settings.market_data_bar_seconds),
+        training=training,
+        triggers=triggers,
+        quality=QualityWatch(
+            strategies,
+            modes,
+            PostgresQualityStore(database),
+            training,
+            QualityLimits(settings.model_live_window_outcomes),
+        ),
+        operations=ServiceOperations(modes, registry, training, triggers, clock),
+    )
+
+
+def _transport(settings: Settings, database: Database, clock: Clock) -> Transport:
+    if not settings.uses_rabbitmq:
+        return PostgresTransport(database, clock=clock)
+    user, password = (
+        quote(settings.rabbitmq_user, safe=""),
+        quote(settings.rabbitmq_password.get_secret_value(), safe=""),
+    )
+    place = f"{settings.rabbitmq_host}:{settings.rabbitmq_port}/{quote(settings.rabbitmq_vhost, safe='')}"
+    return RabbitTransport(f"amqp://{user}:{password}@{place}", clock=clock)
+
+
+def _generation_limits(settings: Settings, seed: str) -> GenerationLimits:
+    return GenerationLimits(
+        guards=GuardLimits(
+            settings.market_data_max_age_seconds,
+            settings.signal_generation_skip_if_open_order,
+            settings.signal_generation_check_opposite_orders_only,
+        ),
+        tick_seconds=settings.trading_decision_interval_seconds,
+        expiry_seconds=settings.signal_expiry_seconds,
+        rate_per_minute=settings.signal_generation_rate_limit,
+        burst=settings.signal_generation_burst_allowance,
+        none_sample_rate=settings.signal_none_sample_rate,
+        seed=seed,
+    )
+
+
+def _training_limits(settings: Settings, address: DatabaseAddress, training_seconds: float | None) -> TrainingLimits:
+    coordinates = DatabaseCoordinates(
+        host=address.host,
+        port=address.port,
+        database=address.database,
+        user=address.user,
+        password=address.password,
+        schema_name=address.schema,
+    )
+    return TrainingLimits(
+        coordinates, settings.model_training_threads, settings.model_training_max_duration_seconds, training_seconds
+    )
+
+
+def _trigger_limits(settings: Settings) -> TriggerLimits:
+    return TriggerLimits(
+        settings.model_retraining_schedule, settings.model_retraining_timezone, settings.model_retraining_interval_days
+    )
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,246 @@
+"""What a model sees: one declared list of features, in order, and the vector made from them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_service.market.snapshot import NAN, MarketSnapshot
+
+Vector = NDArray[np.float32]
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_SECONDS_PER_DAY = 86_400.0
+_DAYS_PER_WEEK = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionContext:
+    """What a strategy knows of itself on one asset when it decides; NaN is unknown.
+
+    Attributes:
+        position_share: own position over the position limit, signed: above 0 is long.
+        position_return: unrealised return of the position, a fraction; above 0 is a profit, long or short.
+        position_age_seconds: since the oldest open lot was filled.
+        open_buy_orders: number of own open buy orders; `open_sell_orders` likewise.
+        recent_slippage_percent: mean of recent fills, percent of the signal's price; above 0 is worse than signalled.
+        recent_fee_percent: mean fee of recent fills, percent of their value.
+        recent_fill_ratio: share of recent signals that filled, 0 to 1.
+        recent_win_rate: share of recent outcomes with a profit, 0 to 1.
+    """
+
+    position_share: float = NAN
+    position_return: float = NAN
+    position_age_seconds: float = NAN
+    open_buy_orders: float = NAN
+    open_sell_orders: float = NAN
+    recent_slippage_percent: float = NAN
+    recent_fee_percent: float = NAN
+    recent_fill_ratio: float = NAN
+    recent_win_rate: float = NAN
+
+
+Compute = Callable[[MarketSnapshot, DecisionContext], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One input of a model.
+
+    Attributes:
+        directional: centred on 0 and changes its sign when the market is mirrored; so a sell sees it negated.
+        compute: the value; NaN where it is unknown.
+    """
+
+    name: str
+    directional: bool
+    compute: Compute
+
+
+def feature_vector(snapshot: MarketSnapshot, context: DecisionContext) -> Vector:
+    """The features, shape (F,), unaligned, in the order of `FEATURES`; what is unknown or not finite is NaN.
+
+    Raises:
+        OverflowError, ValueError, ZeroDivisionError: never, for any floats in the arguments.
+    """
+    values = np.array([feature.compute(snapshot, context) for feature in FEATURES], dtype=np.float64)
+    values[~(np.abs(values) <= _FLOAT32_MAX)] = np.nan
+    return values.astype(np.float32)
+
+
+def align_to_side(features: Vector, side_signs: NDArray[np.generic]) -> Vector:
+    """Rows as a model takes them: directional columns times the row's sign, and `side` itself as the last column.
+
+    Args:
+        features: unaligned, shape (n, F).
+        side_signs: +1 for buy, -1 for sell, shape (n,).
+
+    Returns:
+        float32, shape (n, F + 1), columns named by `MODEL_INPUT_NAMES`.
+
+    Raises:
+        ValueError: a shape does not fit, or a sign is neither +1 nor -1.
+    """
+    signs = np.asarray(side_signs, dtype=np.float32)
+    if features.ndim != 2 or features.shape[1] != len(FEATURES) or signs.shape != (len(features),):
+        expected = f"(n, {len(FEATURES)}) and (n,)"
+        raise ValueError(f"features {features.shape} and side signs {signs.shape} given; the shapes must be {expected}")
+    if not np.all(np.abs(signs) == 1.0):
+        raise ValueError("a side sign is neither +1 (buy) nor -1 (sell)")
+    aligned = np.empty((len(features), len(MODEL_INPUT_NAMES)), dtype=np.float32)
+    aligned[:, :-1] = features
+    aligned[:, _DIRECTIONAL] *= signs[:, None]
+    aligned[:, -1] = signs
+    return aligned
+
+
+def encode_features(vector: Vector) -> bytes:
+    """The bytes that are stored with a signal: float32, little-endian, in order.
+
+    Raises:
+        ValueError: the vector does not have one value per feature.
+    """
+    if vector.shape != (len(FEATURES),):
+        raise ValueError(f"a vector of shape {vector.shape} given; {FEATURE_SET} has shape ({len(FEATURES)},)")
+    return vector.astype("<f4").tobytes()
+
+
+def decode_features(data: bytes) -> Vector:
+    """The vector in stored bytes, shape (F,), a copy.
+
+    Raises:
+        ValueError: the length is not that of this feature set.
+    """
+    expected = 4 * len(FEATURES)
+    if len(data) != expected:
+        raise ValueError(
+            f"{len(data)} bytes of features given; {FEATURE_SET} has {expected}: use the version that wrote them"
+        )
+    return np.frombuffer(data, dtype="<f4").astype(np.float32)
+
+
+def _indicator(name: str) -> Compute:
+    return lambda snapshot, _: snapshot.indicators.get(name, NAN)
+
+
+def _in_volatility(name: str, minutes: int) -> Compute:
+    # A return in units of what a random walk does in that time; the volatility is per bar, which is a constant factor.
+    root = math.sqrt(minutes)
+    return lambda snapshot, _: _ratio(snapshot.indicators.get(name, NAN), snapshot.volatility * root)
+
+
+def _price_move(snapshot: MarketSnapshot, _: DecisionContext) -> float:
+    return _ratio(snapshot.price, snapshot.indicators.get("last_close", NAN)) - 1.0
+
+
+def _price_to_mid(snapshot: MarketSnapshot, _: DecisionContext) -> float:
+    return _ratio(snapshot.price, (snapshot.bid + snapshot.ask) / 2.0) - 1.0
+
+
+def _microprice_offset(snapshot: MarketSnapshot, _: DecisionContext) -> float:
+    # The size-weighted price lies half a spread times the imbalance from the middle. Gatheral & Oomen 2010.
+    return snapshot.book_imbalance * snapshot.spread_percent / 2.0
+
+
+def _log_volume_24h(snapshot: MarketSnapshot, _: DecisionContext) -> float:
+    return math.log(snapshot.volume_24h) if snapshot.volume_24h > 0.0 else NAN
+
+
+def _range_over_volatility(snapshot: MarketSnapshot, _: DecisionContext) -> float:
+    return _ratio(snapshot.indicators.get("atr_14", NAN), snapshot.volatility)
+
+
+def _day_angle(snapshot: MarketSnapshot) -> float:
+    at = snapshot.at
+    return 2.0 * math.pi * (at.hour * 3600 + at.minute * 60 + at.second + at.microsecond * 1e-6) / _SECONDS_PER_DAY
+
+
+def _week_angle(snapshot: MarketSnapshot) -> float:
+    return (2.0 * math.pi * snapshot.at.weekday() + _day_angle(snapshot)) / _DAYS_PER_WEEK
+
+
+def _price_since_entry(_: MarketSnapshot, context: DecisionContext) -> float:
+    # The position's profit as a move of the price: a short in profit has seen the price fall.
+    share = context.position_share
+    return NAN if math.isnan(share) else context.position_return * math.copysign(1.0, share)
+
+
+def _log_position_age(_: MarketSnapshot, context: DecisionContext) -> float:
+    age = context.position_age_seconds
+    return math.log1p(age) if age >= 0.0 else NAN
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator != 0.0 else NAN
+
+
+def _directional(name: str, compute: Compute) -> Feature:
+    return Feature(name, True, compute)
+
+
+def _symmetric(name: str, compute: Compute) -> Feature:
+    return Feature(name, False, compute)
+
+
+FEATURES: tuple[Feature, ...] = (
+    _directional("return_1m", _indicator("return_1m")),
+    _directional("return_5m", _indicator("return_5m")),
+    _directional("return_15m", _indicator("return_15m")),
+    _directional("return_60m", _indicator("return_60m")),
+    _directional("return_1m_in_volatility", _in_volatility("return_1m", 1)),
+    _directional("return_5m_in_volatility", _in_volatility("return_5m", 5)),
+    _directional("return_15m_in_volatility", _in_volatility("return_15m", 15)),
+    _directional("return_60m_in_volatility", _in_volatility("return_60m", 60)),
+    _directional("price_move", _price_move),
+    _directional("price_to_mid", _price_to_mid),
+    _symmetric("realised_volatility", _indicator("realised_volatility")),
+    _symmetric("atr_14", _indicator("atr_14")),
+    _symmetric("range_over_volatility", _range_over_volatility),
+    _directional("rsi_14", _indicator("rsi_14")),
+    _directional("macd_histogram", _indicator("macd_histogram")),
+    _directional("bollinger_b", _indicator("bollinger_b")),
+    _directional("ema_9_ratio", _indicator("ema_9_ratio")),
+    _directional("ema_21_ratio", _indicator("ema_21_ratio")),
+    _directional("vwap_distance", _indicator("vwap_distance")),
+    _symmetric("volume_ratio", _indicator("volume_ratio")),
+    _symmetric("log_volume_24h", _log_volume_24h),
+    _directional("trade_imbalance", lambda snapshot, _: snapshot.trade_imbalance),
+    _directional("book_imbalance", lambda snapshot, _: snapshot.book_imbalance),
+    _directional("microprice_offset", _microprice_offset),
+    _symmetric("spread_percent", lambda snapshot, _: snapshot.spread_percent),
+    _symmetric("time_of_day_sin", lambda snapshot, _: math.sin(_day_angle(snapshot))),
+    _symmetric("time_of_day_cos", lambda snapshot, _: math.cos(_day_angle(snapshot))),
+    _symmetric("day_of_week_sin", lambda snapshot, _: math.sin(_week_angle(snapshot))),
+    _symmetric("day_of_week_cos", lambda snapshot, _: math.cos(_week_angle(snapshot))),
+    _directional("position_share", lambda _, context: context.position_share),
+    _symmetric("position_size", lambda _, context: abs(context.position_share)),
+    _symmetric("position_return", lambda _, context: context.position_return),
+    _directional("price_since_entry", _price_since_entry),
+    _symmetric("log_position_age", _log_position_age),
+    _directional("open_order_balance", lambda _, context: context.open_buy_orders - context.open_sell_orders),
+    _symmetric("open_orders", lambda _, context: context.open_buy_orders + context.open_sell_orders),
+    _symmetric("recent_slippage_percent", lambda _, context: context.recent_slippage_percent),
+    _symmetric("recent_fee_percent", lambda _, context: context.recent_fee_percent),
+    _symmetric("recent_fill_ratio", lambda _, context: context.recent_fill_ratio),
+    _symmetric("recent_win_rate", lambda _, context: context.recent_win_rate),
+)
+"""The declared list: adding a feature is one entry here, and makes a new feature set."""
+
+FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+MODEL_INPUT_NAMES: tuple[str, ...] = (*FEATURE_NAMES, "side")
+
+
+def _feature_set() -> str:
+    lines = "\n".join(f"{feature.name} {'directional' if feature.directional else 'symmetric'}" for feature in FEATURES)
+    return f"f1-{hashlib.sha256(lines.encode()).hexdigest()[:8]}"
+
+
+FEATURE_SET: str = _feature_set()
+"""Names the order, names and directions of the features; a model serves only the set that it was trained on."""
+
+_DIRECTIONAL = np.array([index for index, feature in enumerate(FEATURES) if feature.directional])

@@ -1,0 +1,153 @@
+"""How good predictions and trades are: plain definitions on numpy arrays (METHOD 7).
+
+Labels are 0 or 1, probabilities 0..1, net returns fractions of the entry notional; all arrays are (n,) in time order.
+A number that is not defined for the rows given is NaN, never a guess.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+ECE_BINS = 15
+EULER_GAMMA = 0.5772156649015329
+NAN = float("nan")
+
+
+def accuracy(labels: Array, predicted: Array) -> float:
+    """Share of rows where the predicted class is the label."""
+    return _mean(np.asarray(labels) == np.asarray(predicted))
+
+
+def base_rate(labels: Array) -> float:
+    """max(mean y, 1 - mean y): the accuracy of always saying the more frequent class of these rows."""
+    share = _mean(labels)
+    return max(share, 1.0 - share) if labels.size else NAN
+
+
+def precision(labels: Array, predicted: Array) -> float:
+    """Of the rows predicted 1, the share with label 1."""
+    return _mean(labels[predicted == 1])
+
+
+def recall(labels: Array, predicted: Array) -> float:
+    """Of the rows with label 1, the share predicted 1."""
+    return _mean(predicted[labels == 1])
+
+
+def f1_score(labels: Array, predicted: Array) -> float:
+    """Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN)."""
+    total = int(np.sum(labels == 1) + np.sum(predicted == 1))
+    return 2.0 * int(np.sum((labels == 1) & (predicted == 1))) / total if total else NAN
+
+
+def roc_auc(labels: Array, probabilities: Array) -> float:
+    """Area under the ROC curve by the rank sum (Mann-Whitney), ties counted half."""
+    positives = int(np.sum(labels == 1))
+    negatives = labels.size - positives
+    if not positives or not negatives:
+        return NAN
+    rank_sum = float(np.sum(_mid_ranks(probabilities)[labels == 1]))
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def brier(labels: Array, probabilities: Array) -> float:
+    """Mean of (p - y) squared."""
+    return _mean((probabilities - labels) ** 2)
+
+
+def log_loss(labels: Array, probabilities: Array) -> float:
+    """Mean of -log of the probability given to what happened; infinite when that was 0."""
+    with np.errstate(divide="ignore"):
+        return _mean(-np.log(np.where(labels == 1, probabilities, 1.0 - probabilities)))
+
+
+def ece(labels: Array, probabilities: Array, bins: int = ECE_BINS) -> float:
+    """Expected calibration error: mean |mean p - mean y| over bins of equal mass, weighted by their rows."""
+    if not labels.size:
+        return NAN
+    order = np.argsort(probabilities, kind="stable")
+    gaps = [abs(float(np.sum(part))) for part in np.array_split((probabilities - labels)[order], bins)]
+    return sum(gaps) / labels.size
+
+
+def ece_floor(probabilities: Array, bins: int = ECE_BINS) -> float:
+    """The ece that a perfectly calibrated model shows in the mean: 0.8 mean(sqrt(p (1 - p))) sqrt(bins / n)."""
+    if not probabilities.size:
+        return NAN
+    return 0.8 * _mean(np.sqrt(probabilities * (1.0 - probabilities))) * math.sqrt(bins / probabilities.size)
+
+
+def average_return(net_returns: Array) -> float:
+    """Mean net return per trade."""
+    return _mean(net_returns)
+
+
+def win_rate(net_returns: Array) -> float:
+    """Share of trades with a positive net return."""
+    return _mean(net_returns > 0)
+
+
+def profit_factor(net_returns: Array) -> float:
+    """Sum of what winners earned over sum of what losers lost; infinite without a loser."""
+    earned, lost = float(np.sum(np.maximum(net_returns, 0))), float(-np.sum(np.minimum(net_returns, 0)))
+    if lost == 0:
+        return math.inf if earned > 0 else NAN
+    return earned / lost
+
+
+def sharpe_ratio(net_returns: Array) -> float:
+    """Mean over standard deviation (n - 1) of net returns per trade, not annualised."""
+    if net_returns.size < 2:
+        return NAN
+    deviation = float(np.std(net_returns, ddof=1))
+    return float(np.mean(net_returns)) / deviation if deviation > 0 else NAN
+
+
+def max_drawdown(net_returns: Array) -> float:
+    """Largest fall of the sum of net returns from its peak so far (from 0), in units of one trade's notional, >= 0."""
+    if not net_returns.size:
+        return NAN
+    equity = np.concatenate(([0.0], np.cumsum(net_returns)))
+    return float(np.max(np.maximum.accumulate(equity) - equity))
+
+
+def deflated_sharpe_ratio(net_returns: Array, trials: int) -> float:
+    """Probability that the true Sharpe ratio is above what the best of `trials` skill-less candidates would show.
+
+    Bailey & Lopez de Prado, The Deflated Sharpe Ratio (2014). The variance of the trials' ratios, which nobody recorded,
+    is taken as the estimator's own.
+    """
+    observed = sharpe_ratio(net_returns)
+    if not math.isfinite(observed):
+        return NAN
+    centred = (net_returns - np.mean(net_returns)) / np.std(net_returns)
+    skew, kurtosis = float(np.mean(centred**3)), float(np.mean(centred**4))
+    variance = (1 - skew * observed + (kurtosis - 1) / 4 * observed**2) / (net_returns.size - 1)
+    if variance <= 0:
+        return NAN
+    return NormalDist().cdf(observed / math.sqrt(variance) - expected_maximum_of_normals(trials))
+
+
+def expected_maximum_of_normals(trials: int) -> float:
+    """Mean of the largest of `trials` independent standard normal draws, approximately; 0 for one (same source)."""
+    if trials <= 1:
+        return 0.0
+    quantile = NormalDist().inv_cdf
+    return (1 - EULER_GAMMA) * quantile(1 - 1 / trials) + EULER_GAMMA * quantile(1 - 1 / (trials * math.e))
+
+
+def _mean(values: Array) -> float:
+    return float(np.mean(values)) if values.size else NAN
+
+
+def _mid_ranks(values: Array) -> Array:
+    """Ranks from 1; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2.0)[inverse]

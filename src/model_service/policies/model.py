@@ -1,0 +1,60 @@
+"""The model policy: acts on the better side when the calibrated model expects a profit after costs."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_service.config.strategies import StrategyDefinition
+from model_service.contracts.types import Side
+from model_service.market.snapshot import MarketSnapshot
+from model_service.models.artifact import LoadedModel
+from model_service.policies.base import ActionProbabilities, Proposal, action_rate
+from model_service.policies.reasons import Reason, ReasonCode
+
+SIDES = (Side.BUY, Side.SELL)
+SIDE_SIGNS = np.array([side.sign for side in SIDES], dtype=np.int8)
+
+
+class ModelPolicy:
+    """One version of a model, deciding.
+
+    pi = rate * ((1 - exploration) * chosen + exploration / 2) for each side, so that every side keeps a known, positive
+    probability (METHOD 7).
+    """
+
+    name = "model"
+
+    def __init__(self, model: LoadedModel, version: str) -> None:
+        self.model = model
+        self.version = version
+
+    def propose(
+        self, strategy: StrategyDefinition, snapshot: MarketSnapshot, features: NDArray[np.float32], tick_seconds: float
+    ) -> Proposal:
+        """Probabilities for one asset at one tick; both sides in one call of the model."""
+        prediction = self.model.predict(np.stack([features, features]), SIDE_SIGNS)
+        probability = {side: float(prediction.probability[index]) for index, side in enumerate(SIDES)}
+        expected = {side: float(prediction.expected_net_return[index]) for index, side in enumerate(SIDES)}
+        better = max(SIDES, key=lambda side: expected[side])
+        acts = expected[better] > 0.0 and probability[better] >= strategy.action_threshold
+        rate = action_rate(strategy, tick_seconds)
+        explore = rate * strategy.exploration_rate / 2.0
+        exploit = rate * (1.0 - strategy.exploration_rate) if acts else 0.0
+        by_side = {side: explore + (exploit if side is better else 0.0) for side in SIDES}
+        return Proposal(
+            policy=self.name,
+            probabilities=ActionProbabilities(by_side[Side.BUY], by_side[Side.SELL]),
+            confidence=probability,
+            none_reason=_why_none(acts, rate, probability[better], strategy.action_threshold, expected[better]),
+            model_version=self.version,
+            expected_net_return=expected,
+        )
+
+
+def _why_none(acts: bool, rate: float, probability: float, threshold: float, expected: float) -> Reason:
+    if acts:
+        return Reason(ReasonCode.NOT_DRAWN, rate, 1.0)
+    if probability < threshold:
+        return Reason(ReasonCode.MODEL_ABSTAINS, probability, threshold)
+    return Reason(ReasonCode.MODEL_ABSTAINS, expected, 0.0)

@@ -1,0 +1,32 @@
+"""Why a tick became no signal: one code for each cause, counted and shown with a value and a threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReasonCode(StrEnum):
+    """The causes of silence, in the order in which they are looked at."""
+
+    PAUSED = "paused"
+    WARMUP_DISABLED = "warmup_disabled"
+    MARKET_DATA_MISSING = "market_data_missing"
+    MARKET_DATA_STALE = "market_data_stale"
+    BOOK_INVALID = "book_invalid"
+    MODEL_ABSTAINS = "model_abstains"
+    NOT_DRAWN = "not_drawn"
+    OPEN_ORDER = "open_order"
+    POSITION_LIMIT = "position_limit"
+    AMOUNT_BELOW_MINIMUM = "amount_below_minimum"
+    RATE_LIMITED = "rate_limited"
+    DECISION_FAILED = "decision_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A cause with the number that was looked at and the number that it was held against."""
+
+    code: ReasonCode
+    value: float | None = None
+    threshold: float | None = None

@@ -1,0 +1,320 @@
+"""The running service: every role has a `step`; production loops over each, virtual time walks them in one order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from model_service.api.ports import HealthState
+from model_service.config.clock import Clock
+from model_service.config.settings import Settings
+from model_service.config.strategies import StrategyDefinition
+from model_service.consumers.executions import ExecutionConsumer
+from model_service.consumers.market_data import MarketDataConsumer
+from model_service.database.bars import BarStore
+from model_service.database.connection import Database, DatabaseUnavailable
+from model_service.database.embedded import EmbeddedPostgres
+from model_service.database.migrations import apply_migrations, check_schema
+from model_service.database.model_files import ModelFolder
+from model_service.market.state import AssetMarket
+from model_service.messaging.transport import Transport, TransportUnavailable
+from model_service.publishers.signal_publisher import SignalPublisher
+from model_service.services.labelling import Labeller
+from model_service.services.modes import Modes
+from model_service.services.operations import ServiceOperations
+from model_service.services.quality import QualityWatch
+from model_service.services.signal_generation import SignalGenerator
+from model_service.services.training import TrainingService
+from model_service.services.triggers import Triggers
+
+log = structlog.get_logger()
+
+WARM_START_BARS = 500
+FULL_BATCH = 200
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 10.0
+AWAY = (DatabaseUnavailable, TransportUnavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """Counts since the start, over all strategies; `realized_pnl` is quote currency after fees, of all closed lots."""
+
+    strategies: Sequence[Mapping[str, Any]]
+    signals: int
+    model_signals: int
+    published: int
+    fills: int
+    outcomes: int
+    runs: int
+    realized_pnl: Decimal
+    training: Mapping[str, Any] | None
+    gates: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything that the composition root has built, each part once."""
+
+    settings: Settings
+    strategies: Sequence[StrategyDefinition]
+    clock: Clock
+    database: Database
+    embedded: EmbeddedPostgres | None
+    transport: Transport
+    markets: Mapping[str, AssetMarket]
+    bars: BarStore
+    files: ModelFolder
+    modes: Modes
+    generator: SignalGenerator
+    publisher: SignalPublisher
+    executions: ExecutionConsumer
+    market_data: Sequence[MarketDataConsumer]
+    labeller: Labeller
+    training: TrainingService
+    triggers: Triggers
+    quality: QualityWatch
+    operations: ServiceOperations
+
+
+@dataclass(slots=True)
+class _Role:
+    """A role in its loop: what it does, and how long it waits when it has nothing to do."""
+
+    name: str
+    step: Callable[[], Awaitable[bool]]
+    idle_seconds: Callable[[], float]
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    failing: str | None = None
+
+
+class Service:
+    """One process of the model service."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.database = parts.database
+        self.transport = parts.transport
+        self._started = False
+        self._waiting_for: dict[str, str] = {"start": "the service is starting"}
+        self._publish_now = asyncio.Event()
+
+    # -- start and stop
+
+    async def start(self) -> None:
+        """Connect and recover; starting is recovering. Raises DatabaseUnavailable, SchemaOutdated, StorageError."""
+        parts = self.parts
+        parts.files.prepare()
+        await parts.database.open()
+        if parts.embedded is not None:
+            await apply_migrations(parts.database)
+        else:
+            await check_schema(parts.database)
+        await parts.transport.start()
+        now = parts.clock.now()
+        await parts.training.recover(now)
+        parts.files.sweep()
+        await parts.modes.restore(now)
+        await parts.publisher.recover()
+        for asset, market in parts.markets.items():
+            market.warm_start(await parts.bars.newest(asset, now, WARM_START_BARS))
+        self._started = True
+        self._waiting_for.pop("start", None)
+        log.info("service_started", strategies=[strategy.strategy_id for strategy in parts.strategies])
+
+    async def start_when_possible(self) -> None:
+        """`start`, waiting with back-off while the database is away."""
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await self.start()
+                return
+            except DatabaseUnavailable as error:
+                self._waiting_for["start"] = "the database cannot be reached"
+                log.warning("waiting_for_database", error=str(error), retry_seconds=delay)
+                await self.parts.database.close()
+                await asyncio.sleep(delay)
+                delay = min(LAST_RETRY_SECONDS, 2 * delay)
+
+    async def stop(self) -> None:
+        """Stop the child, the broker, the database; what is unfinished is taken up by the next start."""
+        await self.parts.training.close()
+        await self.parts.transport.close()
+        await self.parts.database.close()
+        if self.parts.embedded is not None:
+            await self.parts.embedded.stop()
+        log.info("service_stopped")
+
+    # -- virtual time
+
+    async def step(self) -> None:
+        """One pass of every role in a fixed order, over everything that has arrived: deterministic in virtual time."""
+        parts, now = self.parts, self.parts.clock.now()
+        for consumer in parts.market_data:
+            while await consumer.step(now) >= FULL_BATCH:
+                pass
+        while await parts.executions.step(now) >= FULL_BATCH:
+            pass
+        await parts.labeller.step(now)
+        await parts.quality.step(now)
+        await parts.triggers.step(now)
+        await parts.training.step(now)
+        if await parts.generator.step(now):
+            await parts.publisher.step(now)
+
+    # -- real time
+
+    async def run(self) -> None:
+        """Every role in its own loop until cancelled; a role that cannot go on waits, and the others go on."""
+        roles = self._roles()
+        async with asyncio.TaskGroup() as group:
+            for role in roles:
+                group.create_task(self._loop(role), name=role.name)
+
+    def _roles(self) -> list[_Role]:
+        parts, clock = self.parts, self.parts.clock
+
+        async def decide() -> bool:
+            if await parts.generator.step(clock.now()):
+                self._publish_now.set()
+            return False
+
+        async def label() -> bool:
+            return await parts.labeller.step(clock.now()) > 0
+
+        async def publish() -> bool:
+            return await parts.publisher.step(clock.now()) > 0
+
+        async def learn() -> bool:
+            now = clock.now()
+            await parts.quality.step(now)
+            await parts.triggers.step(now)
+            await parts.training.step(now)
+            return False
+
+        async def take_executions() -> bool:
+            return await parts.executions.step(clock.now(), wait_seconds=1.0) >= 0
+
+        roles = [
+            _Role("decide", decide, lambda: min(1.0, parts.generator.seconds_to_next_tick(clock.now()))),
+            _Role("publish", publish, lambda: 1.0, wake=self._publish_now),
+            _Role("label", label, lambda: 1.0),
+            _Role("learn", learn, lambda: 0.5),
+            _Role("executions", take_executions, lambda: 0.0),
+        ]
+        return roles + [self._market_role(consumer) for consumer in parts.market_data]
+
+    def _market_role(self, consumer: MarketDataConsumer) -> _Role:
+        async def take() -> bool:
+            return await consumer.step(self.parts.clock.now(), wait_seconds=1.0) >= 0
+
+        return _Role(f"market:{consumer.queue}", take, lambda: 0.0)
+
+    async def _loop(self, role: _Role) -> None:
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                busy = await role.step()
+            except AWAY as error:
+                self._note_failure(role, "a server is away", str(error))
+            except Exception as error:
+                log.exception("role_failed", role=role.name, error=str(error))
+                self._note_failure(role, "failed; see the log", str(error))
+            else:
+                self._note_success(role)
+                delay = FIRST_RETRY_SECONDS
+                if not busy:
+                    await _wait(role.wake, role.idle_seconds())
+                continue
+            await asyncio.sleep(delay)
+            delay = min(LAST_RETRY_SECONDS, 2 * delay)
+
+    def _note_failure(self, role: _Role, reason: str, error: str) -> None:
+        if role.failing != error:
+            log.warning("role_waiting", role=role.name, error=error)
+        role.failing = error
+        self._waiting_for[role.name] = f"{role.name}: {reason}"
+
+    def _note_success(self, role: _Role) -> None:
+        if role.failing is not None:
+            log.info("role_resumed", role=role.name)
+            role.failing = None
+        self._waiting_for.pop(role.name, None)
+
+    # -- looking at it
+
+    async def health(self) -> HealthState:
+        """What works now; never raises."""
+        database = await self._database_answers()
+        queue = self._started and self.transport.is_connected
+        storage = self.parts.files.is_accessible
+        reasons = list(self._waiting_for.values())
+        reasons += ["the database does not answer"] if self._started and not database else []
+        reasons += ["the message broker is not connected"] if self._started and not queue else []
+        reasons += [] if storage else ["the model folder cannot be used"]
+        active = sum(self.parts.modes.active(one.strategy_id) is not None for one in self.parts.strategies)
+        return HealthState(database, queue, storage, active, not reasons, tuple(reasons))
+
+    async def _database_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(2.0):
+                return bool(await self.database.fetchval("SELECT true"))
+        except (DatabaseUnavailable, TimeoutError):
+            return False
+
+    async def status(self) -> ServiceStatus:
+        """Counts and modes. Raises DatabaseUnavailable."""
+        parts = self.parts
+        totals = await self.database.fetchrow(
+            "SELECT (SELECT coalesce(sum(realized_pnl), 0) FROM model_service.lot_closures) AS realized_pnl,"
+            " (SELECT count(*) FROM model_service.training_runs) AS runs"
+        )
+        assert totals is not None, "a SELECT of scalars has one row"
+        return ServiceStatus(
+            strategies=[self._strategy_status(strategy.strategy_id) for strategy in parts.strategies],
+            signals=parts.generator.signals,
+            model_signals=parts.generator.model_signals,
+            published=parts.publisher.published,
+            fills=parts.executions.fills,
+            outcomes=parts.labeller.labelled,
+            runs=totals["runs"],
+            realized_pnl=totals["realized_pnl"],
+            training=self._training_status(),
+            gates=parts.training.last_gate,
+        )
+
+    def _strategy_status(self, strategy_id: str) -> dict[str, Any]:
+        version = self.parts.modes.active(strategy_id)
+        return {
+            "strategy_id": strategy_id,
+            "mode": self.parts.modes.mode(strategy_id),
+            "version": version.version if version is not None else None,
+        }
+
+    def _training_status(self) -> dict[str, Any] | None:
+        current = self.parts.training.current
+        if current is None:
+            return None
+        return {
+            "strategy_id": current.run.strategy_id,
+            "run_id": str(current.run.run_id),
+            **current.progress.model_dump(exclude={"kind"}),
+        }
+
+
+async def _wait(wake: asyncio.Event, seconds: float) -> None:
+    if seconds <= 0.0:
+        # Gives the other roles their turn even when this one never waits.
+        await asyncio.sleep(0)
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+        wake.clear()
+    except TimeoutError:
+        return

@@ -1,0 +1,114 @@
+"""The guards of openings, in the order in which they are asked. Each passes (None) or gives its reason and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from model_service.config.strategies import StrategyDefinition
+from model_service.contracts.types import Side
+from model_service.market.snapshot import MarketSnapshot
+from model_service.policies.reasons import Reason, ReasonCode
+from model_service.services.ports import OpenOrder
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLimits:
+    """Limits that hold for every strategy."""
+
+    market_data_max_age_seconds: float
+    skip_if_open_order: bool
+    opposite_orders_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningRequest:
+    """What the guards look at: one side of one asset, before the draw.
+
+    Attributes:
+        position_amount: signed quote value of the strategy's position in the asset.
+        amount: quote currency that the signal would ask for.
+        tokens: what the rate limit has left.
+    """
+
+    strategy: StrategyDefinition
+    limits: GuardLimits
+    snapshot: MarketSnapshot
+    side: Side
+    amount: Decimal
+    position_amount: float
+    open_orders: Sequence[OpenOrder]
+    tokens: float
+
+
+def refuse_opening(request: OpeningRequest) -> Reason | None:
+    """The first guard's reason, or None when all pass."""
+    for guard in OPENING_GUARDS:
+        reason = guard(request)
+        if reason is not None:
+            return reason
+    return None
+
+
+def market_data_reason(snapshot: MarketSnapshot, max_age_seconds: float) -> Reason | None:
+    """Whether the market data allow any signal at all, exits included."""
+    if snapshot.updated_at is None or not math.isfinite(snapshot.price):
+        return Reason(ReasonCode.MARKET_DATA_MISSING)
+    age = (snapshot.at - snapshot.updated_at).total_seconds()
+    if age > max_age_seconds:
+        return Reason(ReasonCode.MARKET_DATA_STALE, age, max_age_seconds)
+    return None
+
+
+def _fresh_market_data(request: OpeningRequest) -> Reason | None:
+    return market_data_reason(request.snapshot, request.limits.market_data_max_age_seconds)
+
+
+def _valid_book(request: OpeningRequest) -> Reason | None:
+    spread = request.snapshot.spread_percent
+    if not math.isfinite(spread) or spread < 0:
+        return Reason(ReasonCode.BOOK_INVALID, spread if math.isfinite(spread) else None, 0.0)
+    return None
+
+
+def _no_open_order(request: OpeningRequest) -> Reason | None:
+    if not request.limits.skip_if_open_order:
+        return None
+    counted = [
+        order
+        for order in request.open_orders
+        if not request.limits.opposite_orders_only or order.side is request.side.opposite
+    ]
+    return Reason(ReasonCode.OPEN_ORDER, float(len(counted)), 0.0) if counted else None
+
+
+def _within_position_limit(request: OpeningRequest) -> Reason | None:
+    before = request.position_amount
+    after = before + request.side.sign * float(request.amount)
+    limit = float(request.strategy.maximum_position_amount)
+    if abs(after) > limit and abs(after) > abs(before):
+        return Reason(ReasonCode.POSITION_LIMIT, abs(after), limit)
+    return None
+
+
+def _amount_above_minimum(request: OpeningRequest) -> Reason | None:
+    minimum = request.strategy.exchange_minimum_amount
+    if request.amount < minimum:
+        return Reason(ReasonCode.AMOUNT_BELOW_MINIMUM, float(request.amount), float(minimum))
+    return None
+
+
+def _within_rate_limit(request: OpeningRequest) -> Reason | None:
+    return Reason(ReasonCode.RATE_LIMITED, request.tokens, 1.0) if request.tokens < 1.0 else None
+
+
+OPENING_GUARDS: tuple[Callable[[OpeningRequest], Reason | None], ...] = (
+    _fresh_market_data,
+    _valid_book,
+    _no_open_order,
+    _within_position_limit,
+    _amount_above_minimum,
+    _within_rate_limit,
+)

@@ -1,0 +1,146 @@
+"""Who speaks for each strategy: the warm-up policy, a model, or nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from model_service.config.strategies import StrategyDefinition
+from model_service.models.artifact import ArtifactDamaged
+from model_service.policies.base import Policy
+from model_service.policies.model import ModelPolicy
+from model_service.policies.reasons import Reason, ReasonCode
+from model_service.policies.warmup import WarmupPolicy
+from model_service.services.errors import NotFound
+from model_service.services.ports import ModelFiles, ModelVersion, RegistryStore
+
+log = structlog.get_logger()
+
+
+class Modes:
+    """The mode of each strategy and the policy that goes with it; every change is a row with its evidence.
+
+    A strategy is in mode `model` exactly when a version is active for it and loaded; `paused` overrides both.
+    """
+
+    def __init__(
+        self, strategies: Sequence[StrategyDefinition], registry: RegistryStore, files: ModelFiles, *, warmup: bool
+    ) -> None:
+        self._strategies = {strategy.strategy_id: strategy for strategy in strategies}
+        self._registry = registry
+        self._files = files
+        self._warmup_enabled = warmup
+        self._warmup = WarmupPolicy()
+        self._models: dict[str, ModelPolicy] = {}
+        self._active: dict[str, ModelVersion] = {}
+        self._modes: dict[str, str] = {}
+
+    def mode(self, strategy_id: str) -> str:
+        """`warmup`, `model` or `paused`."""
+        return self._modes.get(strategy_id, "warmup")
+
+    def active(self, strategy_id: str) -> ModelVersion | None:
+        """The version that speaks, whatever the mode."""
+        return self._active.get(strategy_id)
+
+    def policy(self, strategy_id: str) -> Policy | Reason:
+        """Who decides now, or why nobody does."""
+        if self.mode(strategy_id) == "paused":
+            return Reason(ReasonCode.PAUSED)
+        model = self._models.get(strategy_id)
+        if model is not None:
+            return model
+        return self._warmup if self._warmup_enabled else Reason(ReasonCode.WARMUP_DISABLED)
+
+    def known(self, strategy_id: str) -> StrategyDefinition:
+        """The definition of a strategy. Raises NotFound when there is none of that name."""
+        strategy = self._strategies.get(strategy_id)
+        if strategy is None:
+            names = ", ".join(sorted(self._strategies))
+            message = f"There is no strategy of that name; there are: {names}."
+            raise NotFound("unknown_strategy", message, {"strategies": sorted(self._strategies)})
+        return strategy
+
+    async def restore(self, now: datetime) -> None:
+        """Read modes and active versions from the database, as every start does.
+
+        A damaged artifact is refused, and the version that was active before it speaks instead (promise P5).
+        """
+        stored = await self._registry.modes()
+        for strategy_id in self._strategies:
+            mode = stored.get(strategy_id)
+            if mode is not None:
+                self._modes[strategy_id] = mode
+            version = await self._load_first_intact(strategy_id, now)
+            if mode != "paused":
+                wanted = "model" if version is not None else "warmup"
+                await self._enter(strategy_id, wanted, "start", {"version": version}, now)
+
+    async def activate(
+        self, strategy_id: str, version: ModelVersion, *, actor: str, reason: str, forced: bool, now: datetime
+    ) -> None:
+        """Let `version` speak: load it, then the row, then the swap. Raises ArtifactDamaged with nothing changed."""
+        policy = self._load(version)
+        await self._registry.activate(strategy_id, version.version, actor=actor, reason=reason, forced=forced, now=now)
+        self._models[strategy_id] = policy
+        self._active[strategy_id] = version
+        log.info("version_activated", strategy=strategy_id, version=version.version, actor=actor, reason=reason)
+        if self.mode(strategy_id) != "paused":
+            await self._enter(strategy_id, "model", reason, {"version": version.version, "actor": actor}, now)
+
+    async def fall_back_to_warmup(
+        self, strategy_id: str, reason: str, evidence: Mapping[str, Any], now: datetime
+    ) -> None:
+        """Take the word from the model of a strategy."""
+        await self._registry.activate(strategy_id, None, actor="service", reason=reason, forced=False, now=now)
+        self._models.pop(strategy_id, None)
+        self._active.pop(strategy_id, None)
+        if self.mode(strategy_id) != "paused":
+            await self._enter(strategy_id, "warmup", reason, evidence, now)
+
+    async def pause(self, strategy_id: str, *, actor: str, reason: str, now: datetime) -> None:
+        """No openings until somebody resumes; exits go on."""
+        await self._enter(strategy_id, "paused", reason, {"actor": actor}, now)
+
+    async def resume(self, strategy_id: str, *, actor: str, reason: str, now: datetime) -> None:
+        """Back to the model, or to the warm-up where there is none."""
+        mode = "model" if strategy_id in self._models else "warmup"
+        await self._enter(strategy_id, mode, reason, {"actor": actor}, now)
+
+    async def _enter(
+        self, strategy_id: str, mode: str, reason: str, evidence: Mapping[str, Any], now: datetime
+    ) -> None:
+        if self._modes.get(strategy_id) == mode:
+            return
+        await self._registry.set_mode(strategy_id, mode, reason, evidence, now)
+        self._modes[strategy_id] = mode
+        log.info("mode_changed", strategy=strategy_id, mode=mode, reason=reason)
+
+    async def _load_first_intact(self, strategy_id: str, now: datetime) -> str | None:
+        version = await self._registry.active(strategy_id)
+        tried: set[str] = set()
+        while version is not None and version.version not in tried:
+            tried.add(version.version)
+            try:
+                self._models[strategy_id] = self._load(version)
+            except ArtifactDamaged as error:
+                log.error("artifact_refused", strategy=strategy_id, version=version.version, error=str(error))
+                version = await self._registry.previous(strategy_id, version.version)
+                continue
+            self._active[strategy_id] = version
+            if len(tried) > 1:
+                await self._registry.activate(
+                    strategy_id, version.version, actor="service", reason="artifact_damaged", forced=False, now=now
+                )
+            return version.version
+        if tried:
+            await self._registry.activate(
+                strategy_id, None, actor="service", reason="artifact_damaged", forced=False, now=now
+            )
+        return None
+
+    def _load(self, version: ModelVersion) -> ModelPolicy:
+        return ModelPolicy(self._files.load(version.version, version.files), version.version)

@@ -1,0 +1,351 @@
+"""What the services need of the outside, as protocols; the adapters in database/ and beside main.py fulfil them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from model_service.contracts.signals import TradingSignal
+from model_service.contracts.types import Side
+from model_service.market.snapshot import Bar
+from model_service.models.artifact import LoadedModel
+from model_service.models.job import Candidate, Failure, Progress, Refusal, TrainingJob
+from model_service.policies.base import ActionProbabilities
+from model_service.policies.reasons import Reason
+from model_service.trades.labels import Label
+from model_service.trades.ledger import Lot
+
+Intent = Literal["open", "reduce", "exit"]
+TrainingType = Literal["full", "incremental"]
+TriggerKind = Literal["outcomes", "schedule", "quality", "manual"]
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedSignal:
+    """A signal with the frozen record of its decision (promise P3): what it is sent as, and what is learned from it."""
+
+    signal: TradingSignal
+    intent: Intent
+    price: Decimal
+    policy: str
+    seed: str
+    features: bytes
+    feature_set: str
+    probabilities: ActionProbabilities
+    horizon_seconds: int
+    take_profit_percent: float | None
+    stop_loss_percent: float | None
+    fee_rate: float
+    minimum_net_return: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoneDraw:
+    """A stored draw of `none`, kept with probability `sample_rate`."""
+
+    decision_id: UUID
+    strategy_id: str
+    asset: str
+    decided_at: datetime
+    policy: str
+    model_version: str | None
+    features: bytes
+    feature_set: str
+    probabilities: ActionProbabilities
+    sample_rate: float
+    seed: str
+
+
+@dataclass(frozen=True, slots=True)
+class SilentTick:
+    """A tick that became no signal, for counting."""
+
+    strategy_id: str
+    asset: str
+    at: datetime
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOrder:
+    """An order that may still fill: of one of our signals, or (strategy None) seen in the shared table."""
+
+    strategy_id: str | None
+    asset: str
+    side: Side
+    intent: Intent | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionStatistics:
+    """Recent executions of one strategy and asset; NaN where there were none."""
+
+    slippage_percent: float
+    fee_percent: float
+    fill_ratio: float
+    win_rate: float
+
+
+PositionKey = tuple[str, str]
+"""Strategy and asset."""
+
+
+class DecisionStore(Protocol):
+    """What a decision reads, and where it is recorded."""
+
+    async def open_lots(self) -> Mapping[PositionKey, Sequence[Lot]]:
+        """Open lots, oldest first."""
+        ...
+
+    async def open_orders(self, now: datetime) -> Sequence[OpenOrder]:
+        """Orders that may still fill, of our own signals and of the shared table where it exists."""
+        ...
+
+    async def execution_statistics(self) -> Mapping[PositionKey, ExecutionStatistics]:
+        """Of the newest executions."""
+        ...
+
+    async def record(
+        self, signals: Sequence[DecidedSignal], nones: Sequence[NoneDraw], silent: Sequence[SilentTick]
+    ) -> None:
+        """All of one pass, in one transaction."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FilledSignal:
+    """An opening whose label is due: what was decided and what was filled."""
+
+    signal_id: UUID
+    strategy_id: str
+    asset: str
+    side: Side
+    model_version: str | None
+    entry_at: datetime
+    entry_price: Decimal
+    entry_quantity: Decimal
+    entry_fees: Decimal
+    horizon_seconds: int
+    take_profit_percent: float | None
+    stop_loss_percent: float | None
+    fee_rate: float
+    minimum_net_return: float
+    spread_percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A label on its way into the database; None as label means that the signal can never be labelled."""
+
+    filled: FilledSignal
+    label: Label | None
+    available_at: datetime
+
+
+class OutcomeStore(Protocol):
+    """Filled signals in, labels out."""
+
+    async def due(self, now: datetime, limit: int) -> Sequence[FilledSignal]:
+        """Filled, unlabelled openings whose horizon has passed, oldest first."""
+        ...
+
+    async def bars(self, asset: str, interval_seconds: int, start: datetime, end: datetime) -> Sequence[Bar]:
+        """Bars of `asset` that overlap [start, end), in order."""
+        ...
+
+    async def reported(self, signal_ids: Sequence[UUID]) -> Mapping[UUID, tuple[Decimal, datetime]]:
+        """What the platform itself reported as the return (a fraction) of these signals' lots, and when."""
+        ...
+
+    async def store(self, outcomes: Sequence[Outcome]) -> int:
+        """Outcomes, and samples for the labelled ones, in one transaction; returns how many samples."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """A run as the table has it."""
+
+    run_id: UUID
+    strategy_id: str
+    training_type: TrainingType
+    trigger: TriggerKind
+    state: str
+    requested_at: datetime
+    outcomes_seen: int
+
+
+class TrainingStore(Protocol):
+    """Runs as rows."""
+
+    async def request(self, run: TrainingRun, reason: str, *, previous: UUID | None) -> None:
+        """Insert a run; a live one of the strategy, `previous`, becomes superseded by it in the same transaction."""
+        ...
+
+    async def live_runs(self) -> Sequence[TrainingRun]:
+        """Runs that are requested or under way, oldest first."""
+        ...
+
+    async def last_run(self, strategy_id: str) -> TrainingRun | None:
+        """The newest run of any state."""
+        ...
+
+    async def progress(self, run_id: UUID, state: str, fraction: float, note: str, now: datetime) -> None:
+        """Where a live run is; a finished one is left alone."""
+        ...
+
+    async def finish(self, run_id: UUID, state: str, now: datetime, **details: Any) -> None:
+        """Close a live run: dataset_report, gate, error_code, error_hint, version."""
+        ...
+
+    async def sample_count(self, strategy_id: str) -> int:
+        """Samples of the strategy."""
+        ...
+
+    async def fire_slot(self, job: str, slot: datetime, now: datetime) -> bool:
+        """Whether this caller is the one that fires `slot`."""
+        ...
+
+    async def last_slot(self, job: str) -> datetime | None:
+        """The newest slot that was fired."""
+        ...
+
+
+class TrainingProcess(Protocol):
+    """A running training child."""
+
+    def lines(self) -> AsyncIterator[Progress | Candidate | Refusal | Failure]:
+        """What it says, ending with a Candidate, a Refusal or a Failure, whatever becomes of the process."""
+        ...
+
+    async def kill(self) -> None:
+        """SIGKILL to its process group; returns when it is gone."""
+        ...
+
+
+class TrainingLauncher(Protocol):
+    """Starts training children."""
+
+    async def launch(self, job: TrainingJob) -> TrainingProcess:
+        """A child that works on `job`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """What the services need of a version's row."""
+
+    id: UUID
+    version: str
+    strategy_id: str | None
+    feature_set: str
+    files: Mapping[str, str]
+    gate_passed: bool
+    is_active: bool
+    trained_at: datetime
+    trained_until_us: int
+    accuracy_at_threshold: float | None
+
+
+class ModelFiles(Protocol):
+    """The folder of model files."""
+
+    def workspace(self, run_id: UUID) -> Path:
+        """A new, empty folder for a run's artifact."""
+        ...
+
+    def discard(self, run_id: UUID) -> None:
+        """Remove a run's folder, if there is one."""
+        ...
+
+    def publish(self, run_id: UUID, version: str) -> str:
+        """Rename a run's folder to the version's; returns the path that the row keeps."""
+        ...
+
+    def folder(self, version: str) -> Path:
+        """Where the version's files are."""
+        ...
+
+    def load(self, version: str, sha256: Mapping[str, str]) -> LoadedModel:
+        """Read and check a version. Raises ArtifactDamaged, also when a file is missing."""
+        ...
+
+
+class RegistryStore(Protocol):
+    """Versions, activations and modes as rows."""
+
+    async def next_version(self, *, parent: str | None) -> str:
+        """`vN`, or `vN.M` for an increment of `parent`; never given twice."""
+        ...
+
+    async def add(
+        self, version_id: UUID, version: str, strategy_id: str, file_path: str, candidate: Candidate,
+        *, parent: str | None, trained_at: datetime, duration_seconds: float,
+    ) -> None:  # fmt: skip
+        """The version's row and its test metrics, in one transaction."""
+        ...
+
+    async def get(self, version: str) -> ModelVersion | None:
+        """One version."""
+        ...
+
+    async def active(self, strategy_id: str) -> ModelVersion | None:
+        """The version that speaks for the strategy."""
+        ...
+
+    async def previous(self, strategy_id: str, before: str) -> ModelVersion | None:
+        """The version that was active before `before` was."""
+        ...
+
+    async def activate(
+        self, strategy_id: str, version: str | None, *, actor: str, reason: str, forced: bool, now: datetime
+    ) -> None:
+        """Make `version` the active one (None: no version), with its row of history, in one transaction."""
+        ...
+
+    async def modes(self) -> Mapping[str, str]:
+        """Mode by strategy."""
+        ...
+
+    async def set_mode(
+        self, strategy_id: str, mode: str, reason: str, evidence: Mapping[str, Any], now: datetime
+    ) -> None:
+        """A transition with its evidence; nothing when the mode is the same."""
+        ...
+
+    async def candidates_since_promotion(self, strategy_id: str) -> int:
+        """How many candidates were judged since the strategy last promoted one."""
+        ...
+
+    async def audit(self, actor: str, action: str, subject: str, details: Mapping[str, Any], now: datetime) -> None:
+        """One row of who did what."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOutcome:
+    """One judged opening of a version while it was live."""
+
+    available_at: datetime
+    label: int
+    net_return: float
+    confidence: float
+
+
+class QualityStore(Protocol):
+    """Live outcomes in, live metrics out."""
+
+    async def live_outcomes(self, strategy_id: str, version: str, limit: int) -> Sequence[LiveOutcome]:
+        """The newest openings of the version that have an outcome, oldest first."""
+        ...
+
+    async def store_metrics(
+        self, version_id: UUID, values: Mapping[str, float], n: int, now: datetime, metadata: Mapping[str, Any]
+    ) -> None:
+        """Metrics of slice `live`."""
+        ...

@@ -1,0 +1,393 @@
+"""From a tick to signals: snapshot, features, policy, guards, draw, and the frozen record of all of it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from model_service.config.clock import Identifiers
+from model_service.config.strategies import StrategyDefinition
+from model_service.contracts.signals import TradingSignal
+from model_service.contracts.types import Side
+from model_service.market.snapshot import MarketSnapshot
+from model_service.market.state import AssetMarket
+from model_service.models.features import FEATURE_SET, DecisionContext, encode_features, feature_vector
+from model_service.policies.base import ActionProbabilities, Proposal
+from model_service.policies.exit import propose_exit
+from model_service.policies.reasons import Reason, ReasonCode
+from model_service.services.guards import GuardLimits, OpeningRequest, market_data_reason, refuse_opening
+from model_service.services.modes import Modes
+from model_service.services.ports import (
+    DecidedSignal,
+    DecisionStore,
+    ExecutionStatistics,
+    Intent,
+    NoneDraw,
+    OpenOrder,
+    SilentTick,
+)
+from model_service.services.rate_limit import TokenBucket
+from model_service.trades.ledger import Lot
+
+log = structlog.get_logger()
+CENT = Decimal("0.01")
+NO_STATISTICS = ExecutionStatistics(math.nan, math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationLimits:
+    """How signals are made, for every strategy."""
+
+    guards: GuardLimits
+    tick_seconds: float
+    expiry_seconds: float
+    rate_per_minute: float
+    burst: int
+    none_sample_rate: float
+    seed: str
+    statistics_refresh_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    """One asset of one strategy at one tick, with all that is known of it."""
+
+    strategy: StrategyDefinition
+    snapshot: MarketSnapshot
+    lots: Sequence[Lot]
+    orders: Sequence[OpenOrder]
+    features: NDArray[np.float32]
+    now: datetime
+    seed: str
+
+    @property
+    def position_quantity(self) -> Decimal:
+        """Signed base units."""
+        return sum((lot.side.sign * lot.remaining_quantity for lot in self.lots), Decimal(0))
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What one pass has decided so far."""
+
+    signals: list[DecidedSignal]
+    nones: list[NoneDraw]
+    silent: list[SilentTick]
+
+
+class SignalGenerator:
+    """Ticks every strategy at its interval and records what came of it: a signal or a counted reason, never neither."""
+
+    def __init__(
+        self,
+        strategies: Sequence[StrategyDefinition],
+        markets: Mapping[str, AssetMarket],
+        modes: Modes,
+        store: DecisionStore,
+        identifiers: Identifiers,
+        limits: GenerationLimits,
+    ) -> None:
+        self.strategies = tuple(strategies)
+        self._markets = markets
+        self._modes = modes
+        self._store = store
+        self._identifiers = identifiers
+        self._limits = limits
+        self._buckets = {
+            strategy.strategy_id: TokenBucket(per_minute=limits.rate_per_minute, burst=limits.burst)
+            for strategy in self.strategies
+        }
+        self._next_tick: datetime | None = None
+        self._statistics: Mapping[tuple[str, str], ExecutionStatistics] = {}
+        self._statistics_due: datetime | None = None
+        self.ticks = 0
+        self.signals = 0
+        self.model_signals = 0
+
+    async def step(self, now: datetime) -> Sequence[DecidedSignal]:
+        """One pass over all strategies when a tick is due; the signals are in the outbox when this returns."""
+        if self._next_tick is not None and now < self._next_tick:
+            return ()
+        self._next_tick = _next_multiple(now, self._limits.tick_seconds)
+        await self._refresh_statistics(now)
+        lots = await self._store.open_lots()
+        orders = await self._store.open_orders(now)
+        decided = _Pass([], [], [])
+        snapshots = {asset: market.snapshot(now) for asset, market in self._markets.items()}
+        for strategy in self.strategies:
+            for asset in strategy.assets:
+                self._tick_asset(strategy, snapshots[asset], lots, orders, now, decided)
+        await self._store.record(decided.signals, decided.nones, decided.silent)
+        self.signals += len(decided.signals)
+        self.model_signals += sum(one.signal.model_version is not None for one in decided.signals)
+        return decided.signals
+
+    def seconds_to_next_tick(self, now: datetime) -> float:
+        """How long until `step` has something to do."""
+        return 0.0 if self._next_tick is None else max(0.0, (self._next_tick - now).total_seconds())
+
+    def _tick_asset(
+        self,
+        strategy: StrategyDefinition,
+        snapshot: MarketSnapshot,
+        lots: Mapping[tuple[str, str], Sequence[Lot]],
+        orders: Sequence[OpenOrder],
+        now: datetime,
+        decided: _Pass,
+    ) -> None:
+        self.ticks += 1
+        key = (strategy.strategy_id, snapshot.asset)
+        open_lots = lots.get(key, ())
+        relevant = [
+            order
+            for order in orders
+            if order.asset == snapshot.asset and order.strategy_id in (None, strategy.strategy_id)
+        ]
+        context = decision_context(
+            strategy, snapshot, open_lots, relevant, self._statistics.get(key, NO_STATISTICS), now
+        )
+        tick = _Tick(
+            strategy=strategy,
+            snapshot=snapshot,
+            lots=open_lots,
+            orders=relevant,
+            features=feature_vector(snapshot, context),
+            now=now,
+            seed=f"{self._limits.seed}:{strategy.strategy_id}:{snapshot.asset}:{now.isoformat()}",
+        )
+        try:
+            outcome = self._decide(tick, decided)
+        except (ArithmeticError, ValueError, KeyError, IndexError, RuntimeError) as error:
+            # One strategy that fails must not silence the others.
+            log.exception("decision_failed", strategy=strategy.strategy_id, asset=snapshot.asset, error=str(error))
+            outcome = Reason(ReasonCode.DECISION_FAILED)
+        if outcome is not None:
+            decided.silent.append(SilentTick(strategy.strategy_id, snapshot.asset, now, outcome))
+
+    def _decide(self, tick: _Tick, decided: _Pass) -> Reason | None:
+        """Append a signal and return None, or return the reason for silence. An exit goes before an opening."""
+        unusable = market_data_reason(tick.snapshot, self._limits.guards.market_data_max_age_seconds)
+        if unusable is not None:
+            return unusable
+        exit_signal = self._exit(tick)
+        if exit_signal is not None:
+            decided.signals.append(exit_signal)
+            return None
+        return self._open(tick, decided)
+
+    def _exit(self, tick: _Tick) -> DecidedSignal | None:
+        if not tick.strategy.exits_enabled or any(order.intent == "exit" for order in tick.orders):
+            return None
+        proposal = propose_exit(tick.strategy, tick.lots, tick.snapshot.price, tick.now)
+        if proposal is None:
+            return None
+        amount = _quote_amount(proposal.quantity, tick.snapshot.price)
+        if amount < tick.strategy.exchange_minimum_amount:
+            return None
+        probabilities = ActionProbabilities(float(proposal.side is Side.BUY), float(proposal.side is Side.SELL))
+        return self._signal(
+            tick,
+            proposal.side,
+            intent="exit",
+            amount=amount,
+            confidence=1.0,
+            policy="exit",
+            version=None,
+            is_warmup=self._modes.mode(tick.strategy.strategy_id) == "warmup",
+            probabilities=probabilities,
+            metadata={"reasoning": f"exit: {proposal.cause.value}"},
+        )
+
+    def _open(self, tick: _Tick, decided: _Pass) -> Reason | None:
+        policy = self._modes.policy(tick.strategy.strategy_id)
+        if isinstance(policy, Reason):
+            return policy
+        rng = random.Random(tick.seed)  # noqa: S311 - recorded randomness, not secrecy
+        proposal = policy.propose(tick.strategy, tick.snapshot, tick.features, self._limits.tick_seconds)
+        amount = _draw_amount(tick.strategy, rng)
+        refused = self._refused_sides(tick, amount)
+        allowed = proposal.probabilities.masked(refused)
+        drawn = _draw_side(proposal.probabilities, rng.random())
+        if drawn is None or drawn in refused:
+            self._keep_none(tick, proposal, allowed, rng, decided)
+            return proposal.none_reason if drawn is None else refused[drawn]
+        self._buckets[tick.strategy.strategy_id].take(tick.now)
+        decided.signals.append(self._opening_signal(tick, drawn, proposal, allowed, amount))
+        return None
+
+    def _refused_sides(self, tick: _Tick, amount: Decimal) -> dict[Side, Reason]:
+        position = float(tick.position_quantity) * tick.snapshot.price
+        tokens = self._buckets[tick.strategy.strategy_id].available(tick.now)
+        refused = {}
+        for side in Side:
+            request = OpeningRequest(
+                tick.strategy, self._limits.guards, tick.snapshot, side, amount, position, tick.orders, tokens
+            )
+            reason = refuse_opening(request)
+            if reason is not None:
+                refused[side] = reason
+        return refused
+
+    def _opening_signal(
+        self, tick: _Tick, side: Side, proposal: Proposal, allowed: ActionProbabilities, amount: Decimal
+    ) -> DecidedSignal:
+        position = tick.position_quantity
+        metadata: dict[str, Any] = {"reasoning": f"{proposal.policy}: p={proposal.confidence[side]:.3f}"}
+        if proposal.expected_net_return is not None:
+            metadata["expected_net_return"] = proposal.expected_net_return[side]
+        return self._signal(
+            tick,
+            side,
+            intent="reduce" if position * side.sign < 0 else "open",
+            amount=amount,
+            confidence=proposal.confidence[side],
+            policy=proposal.policy,
+            version=proposal.model_version,
+            is_warmup=proposal.model_version is None,
+            probabilities=allowed,
+            metadata=metadata,
+        )
+
+    def _signal(
+        self,
+        tick: _Tick,
+        side: Side,
+        *,
+        intent: Intent,
+        amount: Decimal,
+        confidence: float,
+        policy: str,
+        version: str | None,
+        is_warmup: bool,
+        probabilities: ActionProbabilities,
+        metadata: Mapping[str, Any],
+    ) -> DecidedSignal:
+        strategy = tick.strategy
+        signal_id = self._identifiers.new()
+        signal = TradingSignal(
+            signal_id=signal_id,
+            side=side,
+            asset=tick.snapshot.asset,
+            amount=amount,
+            confidence=confidence,
+            timestamp=tick.now,
+            expires_at=tick.now + timedelta(seconds=self._limits.expiry_seconds),
+            strategy_id=strategy.strategy_id,
+            model_version=version,
+            is_warmup=is_warmup,
+            market_data_snapshot=snapshot_message(tick.snapshot),
+            metadata={**metadata, "intent": intent},
+            trace_id=signal_id.hex,
+        )
+        return DecidedSignal(
+            signal=signal,
+            intent=intent,
+            price=Decimal(repr(tick.snapshot.price)),
+            policy=policy,
+            seed=tick.seed,
+            features=encode_features(tick.features),
+            feature_set=FEATURE_SET,
+            probabilities=probabilities,
+            horizon_seconds=strategy.horizon_seconds,
+            take_profit_percent=strategy.take_profit_percent,
+            stop_loss_percent=strategy.stop_loss_percent,
+            fee_rate=strategy.fee_rate,
+            minimum_net_return=strategy.minimum_net_return,
+        )
+
+    def _keep_none(
+        self, tick: _Tick, proposal: Proposal, allowed: ActionProbabilities, rng: random.Random, decided: _Pass
+    ) -> None:
+        if rng.random() >= self._limits.none_sample_rate:
+            return
+        decided.nones.append(
+            NoneDraw(
+                decision_id=self._identifiers.new(),
+                strategy_id=tick.strategy.strategy_id,
+                asset=tick.snapshot.asset,
+                decided_at=tick.now,
+                policy=proposal.policy,
+                model_version=proposal.model_version,
+                features=encode_features(tick.features),
+                feature_set=FEATURE_SET,
+                probabilities=allowed,
+                sample_rate=self._limits.none_sample_rate,
+                seed=tick.seed,
+            )
+        )
+
+    async def _refresh_statistics(self, now: datetime) -> None:
+        if self._statistics_due is not None and now < self._statistics_due:
+            return
+        self._statistics = await self._store.execution_statistics()
+        self._statistics_due = now + timedelta(seconds=self._limits.statistics_refresh_seconds)
+
+
+def decision_context(
+    strategy: StrategyDefinition,
+    snapshot: MarketSnapshot,
+    lots: Sequence[Lot],
+    orders: Sequence[OpenOrder],
+    statistics: ExecutionStatistics,
+    now: datetime,
+) -> DecisionContext:
+    """What the features need beside the market: our own position, orders and recent executions."""
+    quantity = sum((lot.side.sign * lot.remaining_quantity for lot in lots), Decimal(0))
+    cost = sum((lot.remaining_quantity * lot.entry_price for lot in lots), Decimal(0))
+    size = abs(quantity)
+    unrealised = float(quantity) * snapshot.price / float(cost) - math.copysign(1.0, quantity) if size else 0.0
+    return DecisionContext(
+        position_share=float(quantity) * snapshot.price / float(strategy.maximum_position_amount),
+        position_return=unrealised,
+        position_age_seconds=(now - lots[0].opened_at).total_seconds() if lots else math.nan,
+        open_buy_orders=float(sum(order.side is Side.BUY for order in orders)),
+        open_sell_orders=float(sum(order.side is Side.SELL for order in orders)),
+        recent_slippage_percent=statistics.slippage_percent,
+        recent_fee_percent=statistics.fee_percent,
+        recent_fill_ratio=statistics.fill_ratio,
+        recent_win_rate=statistics.win_rate,
+    )
+
+
+def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
+    """The snapshot as order-manager accepts it: finite numbers only, spread in percent."""
+    known = {
+        "price": snapshot.price,
+        "spread": snapshot.spread_percent,
+        "volume_24h": snapshot.volume_24h,
+        "volatility": snapshot.volatility,
+    }
+    message: dict[str, Any] = {name: value for name, value in known.items() if math.isfinite(value)}
+    if math.isfinite(snapshot.bid_size) and math.isfinite(snapshot.ask_size):
+        message["orderbook_depth"] = {"bid_depth": snapshot.bid_size, "ask_depth": snapshot.ask_size}
+    return message
+
+
+def _draw_side(probabilities: ActionProbabilities, uniform: float) -> Side | None:
+    if uniform < probabilities.buy:
+        return Side.BUY
+    return Side.SELL if uniform < probabilities.buy + probabilities.sell else None
+
+
+def _draw_amount(strategy: StrategyDefinition, rng: random.Random) -> Decimal:
+    span = strategy.maximum_amount - strategy.minimum_amount
+    return (strategy.minimum_amount + span * Decimal(repr(rng.random()))).quantize(CENT, ROUND_DOWN)
+
+
+def _quote_amount(quantity: Decimal, price: float) -> Decimal:
+    # A trace more than the exact value, so that rounding down to the lot does not leave dust behind.
+    return (quantity * Decimal(repr(price)) * Decimal("1.0000001")).quantize(CENT)
+
+
+def _next_multiple(now: datetime, seconds: float) -> datetime:
+    stamp = now.timestamp()
+    return now + timedelta(seconds=seconds - stamp % seconds)

@@ -1,0 +1,267 @@
+"""Runs: requested, worked on by a killable child, judged, registered; a newer request supersedes a run under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+
+from model_service.config.clock import Identifiers
+from model_service.config.strategies import StrategyDefinition
+from model_service.models.artifact import ArtifactDamaged
+from model_service.models.job import Candidate, DatabaseCoordinates, Failure, Progress, Refusal, TrainingJob
+from model_service.services.modes import Modes
+from model_service.services.ports import (
+    ModelFiles,
+    RegistryStore,
+    TrainingLauncher,
+    TrainingProcess,
+    TrainingRun,
+    TrainingStore,
+    TrainingType,
+    TriggerKind,
+)
+
+log = structlog.get_logger()
+Verdict = Candidate | Refusal | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLimits:
+    """How runs are made.
+
+    Attributes:
+        simulated_seconds: in virtual time a run lasts exactly this long, and the clock waits there for the child;
+            None in real time.
+    """
+
+    database: DatabaseCoordinates
+    threads: int
+    max_duration_seconds: float
+    simulated_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class CurrentRun:
+    """The run that a child works on now; `verdict` is done when the child has said its last word."""
+
+    run: TrainingRun
+    process: TrainingProcess
+    started_at: datetime
+    parent: str | None
+    progress: Progress = field(default_factory=lambda: Progress(phase="preparing", fraction=0.0))
+    stored_progress: Progress | None = None
+    verdict: asyncio.Task[Verdict] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.verdict = asyncio.create_task(self._follow(), name=f"training:{self.run.run_id}")
+
+    async def _follow(self) -> Verdict:
+        async for line in self.process.lines():
+            if not isinstance(line, Progress):
+                return line
+            self.progress = line
+        return Failure(code="no_verdict", hint="The training child ended without a verdict; see the service's log.")
+
+
+class TrainingService:
+    """One run at a time in this process; requests of other strategies wait as rows."""
+
+    def __init__(
+        self,
+        store: TrainingStore,
+        registry: RegistryStore,
+        files: ModelFiles,
+        launcher: TrainingLauncher,
+        modes: Modes,
+        identifiers: Identifiers,
+        limits: TrainingLimits,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._files = files
+        self._launcher = launcher
+        self._modes = modes
+        self._identifiers = identifiers
+        self._limits = limits
+        self.current: CurrentRun | None = None
+        self.last_gate: dict[str, Sequence[Mapping[str, Any]]] = {}
+
+    async def recover(self, now: datetime) -> None:
+        """Close the runs that a former process left behind, and remove their folders."""
+        for run in await self._store.live_runs():
+            self._files.discard(run.run_id)
+            if run.state != "requested":
+                await self._store.finish(
+                    run.run_id, "failed", now, error_code="interrupted",
+                    error_hint="The service stopped during this run. The next trigger starts a new one.",
+                )  # fmt: skip
+
+    async def request(
+        self, strategy_id: str, training_type: TrainingType, trigger: TriggerKind, reason: str, now: datetime
+    ) -> tuple[UUID, Literal["triggered", "queued"]]:
+        """A new run as a row; a live run of the same strategy is superseded and its child killed.
+
+        Raises:
+            NotFound: when there is no such strategy.
+        """
+        self._modes.known(strategy_id)
+        live = [run for run in await self._store.live_runs() if run.strategy_id == strategy_id]
+        samples = await self._store.sample_count(strategy_id)
+        run = TrainingRun(self._identifiers.new(), strategy_id, training_type, trigger, "requested", now, samples)
+        if self.current is not None and self.current.run.strategy_id == strategy_id:
+            await self._abandon_current()
+        await self._store.request(run, reason, previous=live[0].run_id if live else None)
+        log.info("training_requested", strategy=strategy_id, run_id=str(run.run_id), trigger=trigger, reason=reason)
+        return run.run_id, "triggered" if self.current is None else "queued"
+
+    async def skip(self, strategy_id: str, trigger: TriggerKind, reason: str, now: datetime) -> None:
+        """Record a trigger that found nothing new to learn from."""
+        samples = await self._store.sample_count(strategy_id)
+        run = TrainingRun(self._identifiers.new(), strategy_id, "full", trigger, "skipped", now, samples)
+        await self._store.request(run, reason, previous=None)
+        log.info("training_skipped", strategy=strategy_id, trigger=trigger, reason=reason)
+
+    async def step(self, now: datetime) -> None:
+        """Start the oldest request when no child works, and take what a finished child brings."""
+        if self.current is None:
+            await self._start_next(now)
+            return
+        if await self._is_finished(self.current, now):
+            current, self.current = self.current, None
+            await self._conclude(current, await current.verdict, now)
+        elif self._is_overdue(self.current, now):
+            await self._time_out(self.current, now)
+        else:
+            await self._store_progress(self.current, now)
+
+    async def close(self) -> None:
+        """Kill the child, if there is one; its run is closed by the next start."""
+        await self._abandon_current()
+
+    async def _start_next(self, now: datetime) -> None:
+        requested = [run for run in await self._store.live_runs() if run.state == "requested"]
+        if not requested:
+            return
+        run = requested[0]
+        job, refusal = await self._job(run, now)
+        if job is None:
+            await self._store.finish(run.run_id, "refused", now, error_code=refusal[0], error_hint=refusal[1])
+            return
+        process = await self._launcher.launch(job)
+        await self._store.progress(run.run_id, "preparing", 0.0, "started", now)
+        self.current = CurrentRun(run, process, now, job.parent_version)
+        log.info("training_started", strategy=run.strategy_id, run_id=str(run.run_id), samples=run.outcomes_seen)
+
+    async def _job(self, run: TrainingRun, now: datetime) -> tuple[TrainingJob | None, tuple[str, str]]:
+        strategy = self._modes.known(run.strategy_id)
+        parent = self._modes.active(run.strategy_id) if run.training_type == "incremental" else None
+        if run.training_type == "incremental" and parent is None:
+            return None, ("no_parent", "An increment needs an active version; request training_type full first.")
+        job = TrainingJob(
+            run_id=str(run.run_id),
+            strategy=strategy,
+            training_type=run.training_type,
+            as_of_us=round(now.timestamp() * 1_000_000),
+            database=self._limits.database,
+            output_directory=str(self._files.workspace(run.run_id)),
+            seed=strategy.training_seed,
+            threads=self._limits.threads,
+            parent_directory=str(self._files.folder(parent.version)) if parent else None,
+            parent_version=parent.version if parent else None,
+            parent_trained_until_us=parent.trained_until_us if parent else None,
+            candidates_tried=1 + await self._registry.candidates_since_promotion(run.strategy_id),
+        )
+        return job, ("", "")
+
+    async def _is_finished(self, current: CurrentRun, now: datetime) -> bool:
+        simulated = self._limits.simulated_seconds
+        if simulated is None:
+            return current.verdict.done()
+        if now < current.started_at + timedelta(seconds=simulated):
+            return False
+        await asyncio.wait({current.verdict}, timeout=self._limits.max_duration_seconds)
+        return current.verdict.done()
+
+    def _is_overdue(self, current: CurrentRun, now: datetime) -> bool:
+        limit = self._limits.simulated_seconds or self._limits.max_duration_seconds
+        return now >= current.started_at + timedelta(seconds=limit)
+
+    async def _time_out(self, current: CurrentRun, now: datetime) -> None:
+        await self._abandon_current()
+        await self._store.finish(
+            current.run.run_id, "failed", now, error_code="timeout",
+            error_hint=f"The run took over {self._limits.max_duration_seconds:g} s "
+            "(MODEL_TRAINING_MAX_DURATION_SECONDS) and was killed.",
+        )  # fmt: skip
+        log.warning("training_failed", strategy=current.run.strategy_id, code="timeout")
+
+    async def _conclude(self, current: CurrentRun, verdict: Verdict, now: datetime) -> None:
+        if isinstance(verdict, Candidate):
+            await self._register(current, verdict, now)
+            return
+        self._files.discard(current.run.run_id)
+        state = "refused" if isinstance(verdict, Refusal) else "failed"
+        report = verdict.report if isinstance(verdict, Refusal) else None
+        await self._store.finish(
+            current.run.run_id, state, now, error_code=verdict.code, error_hint=verdict.hint, dataset_report=report
+        )
+        log.warning(f"training_{state}", strategy=current.run.strategy_id, code=verdict.code, hint=verdict.hint)
+
+    async def _register(self, current: CurrentRun, candidate: Candidate, now: datetime) -> None:
+        run = current.run
+        version = await self._registry.next_version(parent=current.parent)
+        path = self._files.publish(run.run_id, version)
+        await self._registry.add(
+            self._identifiers.new(), version, run.strategy_id, path, candidate,
+            parent=current.parent, trained_at=now, duration_seconds=(now - current.started_at).total_seconds(),
+        )  # fmt: skip
+        gate = [condition.model_dump() for condition in candidate.gate]
+        self.last_gate[run.strategy_id] = gate
+        promoted = candidate.gate_passed and await self._promote(run, version, now)
+        await self._store.finish(
+            run.run_id, "promoted" if promoted else "rejected", now,
+            version=version, gate=gate, dataset_report=candidate.report.get("dataset"),
+        )  # fmt: skip
+        failed = [condition.condition for condition in candidate.gate if not condition.passed]
+        log.info("training_judged", strategy=run.strategy_id, version=version, promoted=promoted, failed=failed)
+
+    async def _promote(self, run: TrainingRun, version: str, now: datetime) -> bool:
+        row = await self._registry.get(version)
+        assert row is not None, "the version was just added"
+        try:
+            await self._modes.activate(
+                run.strategy_id, row, actor="service", reason="gate_passed", forced=False, now=now
+            )
+        except ArtifactDamaged as error:
+            log.error("artifact_refused", strategy=run.strategy_id, version=version, error=str(error))
+            return False
+        return True
+
+    async def _abandon_current(self) -> None:
+        current, self.current = self.current, None
+        if current is None:
+            return
+        await current.process.kill()
+        current.verdict.cancel()
+        await asyncio.wait({current.verdict})
+        self._files.discard(current.run.run_id)
+
+    async def _store_progress(self, current: CurrentRun, now: datetime) -> None:
+        progress = current.progress
+        if progress is current.stored_progress:
+            return
+        current.stored_progress = progress
+        await self._store.progress(current.run.run_id, progress.phase, progress.fraction, progress.note, now)
+
+
+def outcomes_wanted(strategy: StrategyDefinition, last: TrainingRun | None) -> int:
+    """The number of samples at which the next run by amount of data is due."""
+    if last is None:
+        return strategy.minimum_dataset_size
+    return max(strategy.minimum_dataset_size, last.outcomes_seen + strategy.retrain_after_outcomes)

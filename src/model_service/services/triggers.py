@@ -1,0 +1,101 @@
+"""When to train: enough new outcomes, a schedule, an interval. Quality and people ask for runs by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from model_service.config.schedule import slots_after
+from model_service.config.strategies import StrategyDefinition
+from model_service.services.ports import TrainingRun, TrainingStore
+from model_service.services.training import TrainingService, outcomes_wanted
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerLimits:
+    """The time-based triggers, the same for every strategy."""
+
+    schedule: str | None
+    timezone: str
+    interval_days: float
+    check_every_seconds: float = 10.0
+
+
+class Triggers:
+    """Looks every few seconds whether a run is due, and asks the training service for it."""
+
+    def __init__(
+        self,
+        strategies: Sequence[StrategyDefinition],
+        store: TrainingStore,
+        training: TrainingService,
+        limits: TriggerLimits,
+        started_at: datetime,
+    ) -> None:
+        self._strategies = tuple(strategies)
+        self._store = store
+        self._training = training
+        self._limits = limits
+        self._started_at = started_at
+        self._next_check = started_at
+
+    async def step(self, now: datetime) -> None:
+        """Check all strategies when a check is due."""
+        if now < self._next_check:
+            return
+        self._next_check = now + timedelta(seconds=self._limits.check_every_seconds)
+        for strategy in self._strategies:
+            await self._check(strategy, now)
+
+    def next_scheduled(self, now: datetime) -> datetime | None:
+        """The next slot of the schedule, aware UTC."""
+        if self._limits.schedule is None:
+            return None
+        return next(slots_after(self._limits.schedule, now, self._limits.timezone), None)
+
+    async def _check(self, strategy: StrategyDefinition, now: datetime) -> None:
+        last = await self._store.last_run(strategy.strategy_id)
+        samples = await self._store.sample_count(strategy.strategy_id)
+        wanted = outcomes_wanted(strategy, last)
+        if samples >= wanted:
+            reason = f"{samples} outcomes, {wanted} were wanted"
+            await self._training.request(strategy.strategy_id, "full", "outcomes", reason, now)
+        elif await self._schedule_fires(strategy, now):
+            await self._request_or_skip(strategy, last, samples, f"schedule {self._limits.schedule}", now)
+        elif last is not None and now - last.requested_at >= timedelta(days=self._limits.interval_days):
+            await self._request_or_skip(
+                strategy, last, samples, f"{self._limits.interval_days:g} days since the last run", now
+            )
+
+    async def _schedule_fires(self, strategy: StrategyDefinition, now: datetime) -> bool:
+        """Whether a slot has passed that nobody has fired; of several missed ones only the newest fires."""
+        if self._limits.schedule is None:
+            return False
+        job = f"train:{strategy.strategy_id}"
+        since = await self._store.last_slot(job) or self._started_at
+        due = newest_slot(self._limits.schedule, self._limits.timezone, since, now)
+        return due is not None and await self._store.fire_slot(job, due, now)
+
+    async def _request_or_skip(
+        self, strategy: StrategyDefinition, last: TrainingRun | None, samples: int, reason: str, now: datetime
+    ) -> None:
+        seen = last.outcomes_seen if last is not None else 0
+        if samples > seen:
+            await self._training.request(strategy.strategy_id, "full", "schedule", reason, now)
+        else:
+            why = f"{reason}: no new outcome since the last run ({seen})"
+            await self._training.skip(strategy.strategy_id, "schedule", why, now)
+
+
+def newest_slot(schedule: str, timezone: str, since: datetime, now: datetime) -> datetime | None:
+    """The last slot in (since, now], aware UTC.
+
+    Looks back at most 366 days, so that a long absence costs no long search.
+    """
+    newest = None
+    for slot in slots_after(schedule, max(since, now - timedelta(days=366)), timezone):
+        if slot > now:
+            return newest
+        newest = slot
+    return newest

@@ -1,0 +1,190 @@
+"""The training child: one job on standard input, lines of JSON on standard output, logs on standard error.
+
+Run as `python -m model_service.training_worker [--parent PID]`. It dies with its parent, is as nice as can be, and ends
+with one line that is a Candidate, a Refusal (exit code 0) or a Failure (exit code 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:  # everything heavy is imported after the first line is out and the threads are limited
+    from model_service.database.sample_reader import SampleRows
+    from model_service.models.job import Candidate, Failure, Refusal, TrainingJob
+
+_PR_SET_PDEATHSIG = 1
+_NICENESS = 19
+_READ_FRACTION = 0.1
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+_OPTIONAL_FOR_XGBOOST = ("sklearn", "pandas")
+
+
+def main() -> int:
+    """Run one job; returns the exit code."""
+    die_with_parent(_expected_parent(sys.argv[1:]))
+    os.nice(_NICENESS)
+    lines = _take_standard_output()
+    _emit(lines, {"kind": "progress", "phase": "preparing", "fraction": 0.0, "note": "started"})
+    result = _run(sys.stdin.buffer.read(), lines)
+    _emit(lines, result.model_dump(mode="json"))
+    return 1 if result.kind == "failed" else 0
+
+
+def die_with_parent(expected_parent: int | None) -> None:
+    """Ask the kernel for SIGKILL when the parent ends, then make sure that it had not ended before."""
+    parent = expected_parent or os.getppid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _expected_parent(arguments: list[str]) -> int | None:
+    return int(arguments[1]) if arguments[:1] == ["--parent"] and len(arguments) == 2 else None
+
+
+def _take_standard_output() -> TextIO:
+    """Our own line to the parent; whatever a library prints goes to standard error instead."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return lines
+
+
+def _emit(lines: TextIO, content: Mapping[str, Any]) -> None:
+    lines.write(json.dumps(content, allow_nan=False) + "\n")
+    lines.flush()
+
+
+def _run(job_bytes: bytes, lines: TextIO) -> Candidate | Refusal | Failure:
+    from pydantic import ValidationError
+
+    from model_service.models.job import Failure, Refusal, TrainingJob
+
+    try:
+        job = TrainingJob.model_validate_json(job_bytes)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        return Failure(code="invalid_job", hint=f"the job cannot be read: {faults}")
+    _prepare_imports(job)
+    from model_service.learning.refusal import Refused
+
+    try:
+        return _train(job, lines)
+    except Refused as refused:
+        return Refusal(code=refused.code, hint=refused.hint, report=dict(refused.report))
+    except Exception as error:  # noqa: BLE001 - the border of the process: every fault becomes a line with cause and hint
+        traceback.print_exc()
+        return _failure(error, job)
+
+
+def _prepare_imports(job: TrainingJob) -> None:
+    """Limit the threads of libraries before they start any; spare XGBoost optional imports that cost four seconds."""
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(job.threads)))
+    if job.strategy.model_type == "xgboost":
+        sys.modules.update(dict.fromkeys(_OPTIONAL_FOR_XGBOOST))  # type: ignore[arg-type]
+
+
+def _train(job: TrainingJob, lines: TextIO) -> Candidate:
+    from model_service.learning.run import train_candidate
+    from model_service.models.job import Progress
+
+    def on_progress(phase: Any, fraction: float, note: str) -> None:
+        _emit(lines, Progress(phase=phase, fraction=fraction, note=note).model_dump(mode="json"))
+
+    directory = _usable_directory(Path(job.output_directory))
+    samples = asyncio.run(_read(job))
+    on_progress("preparing", _READ_FRACTION, f"read {len(samples.rows)} rows")
+    candidate, files = train_candidate(job, samples.rows, samples.dropped, _parent_files(job), on_progress)
+    on_progress("evaluating", 0.95, "writing and loading the artifact")
+    return _keep(candidate, files, directory)
+
+
+def _usable_directory(directory: Path) -> Path:
+    """The folder, after a file could be made in it. Raises OSError."""
+    if any(directory.iterdir()):
+        raise FileExistsError(errno.EEXIST, "the output folder is not empty", str(directory))
+    probe = directory / ".probe"
+    probe.touch(exist_ok=False)
+    probe.unlink()
+    return directory
+
+
+async def _read(job: TrainingJob) -> SampleRows:
+    from model_service.database.connection import Database, DatabaseAddress
+    from model_service.database.sample_reader import read_samples
+    from model_service.models.features import FEATURE_NAMES, FEATURE_SET
+
+    at = job.database
+    address = DatabaseAddress(at.host, at.port, at.database, at.user, at.password, at.schema_name)
+    return await read_samples(
+        Database(address),
+        job.strategy.strategy_id,
+        feature_set=FEATURE_SET,
+        feature_count=len(FEATURE_NAMES),
+        as_of_us=job.as_of_us,
+    )
+
+
+def _parent_files(job: TrainingJob) -> dict[str, bytes]:
+    if job.training_type != "incremental" or job.parent_directory is None:
+        return {}
+    return {path.name: path.read_bytes() for path in sorted(Path(job.parent_directory).iterdir()) if path.is_file()}
+
+
+def _keep(candidate: Candidate, files: Mapping[str, bytes], directory: Path) -> Candidate:
+    """Write the files and load what was written, so that the first load of an artifact is not the service's."""
+    from model_service.learning.artifact_writer import write_artifact
+    from model_service.models.artifact import REQUIRED_FILES, LoadedModel
+
+    hashes = write_artifact(directory, files)
+    LoadedModel.from_files({name: (directory / name).read_bytes() for name in REQUIRED_FILES}, hashes)
+    return candidate.model_copy(update={"files": hashes})
+
+
+def _failure(error: Exception, job: TrainingJob) -> Failure:
+    from model_service.models.job import Failure
+
+    code, hint = _cause(error, job)
+    return Failure(code=code, hint=hint)
+
+
+def _cause(error: Exception, job: TrainingJob) -> tuple[str, str]:
+    import asyncpg
+
+    from model_service.database.connection import DatabaseUnavailable
+
+    if isinstance(error, MemoryError) or "bad allocation" in str(error) or "bad_alloc" in str(error):
+        return (
+            "out_of_memory",
+            "the rows do not fit into memory; give the service more of it.",
+        )
+    if isinstance(error, DatabaseUnavailable):
+        return "database_unavailable", f"{error}; the run can be requested again when it is back."
+    if isinstance(error, asyncpg.PostgresError):
+        return "database_refused", f"PostgreSQL said: {error}; is the schema current (model-service db status)?"
+    if isinstance(error, OSError):
+        return _file_cause(error, job)
+    return "internal_error", f"{type(error).__name__}; the log of the run has the details."
+
+
+def _file_cause(error: OSError, job: TrainingJob) -> tuple[str, str]:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk_full", f"no space is left for {job.output_directory}; free some, then request the run again."
+    place = error.filename or job.output_directory
+    return "output_not_writable", f"{place}: {error.strerror or error}; check that the model folder exists and is ours."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

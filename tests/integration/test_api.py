@@ -1,0 +1,492 @@
+"""The HTTP interface over a real, migrated PostgreSQL: what stands in the tables is what is answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from model_service.database.connection import Database
+from tests.support.api import NOW, FakeOperations, client_of, make_app
+
+NAMESPACE = UUID("00000000-0000-0000-0000-0000000a91e5")
+NAN = float("nan")
+
+
+def identifier(name: str) -> UUID:
+    return uuid5(NAMESPACE, name)
+
+
+def minutes_ago(minutes: float) -> datetime:
+    return NOW - timedelta(minutes=minutes)
+
+
+async def insert(database: Database, table: str, **columns: object) -> None:
+    places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+    await database.execute(
+        f"INSERT INTO model_service.{table} ({', '.join(columns)}) VALUES ({places})", *columns.values()
+    )
+
+
+async def add_version(database: Database, version: str, **changes: object) -> UUID:
+    row: dict[str, object] = {
+        "id": identifier(version),
+        "version": version,
+        "strategy_id": "momentum",
+        "model_type": "xgboost",
+        "file_path": f"/models/{version}/serving.onnx",
+        "files": {"serving.onnx": "00"},
+        "feature_set": "f1-00000000",
+        "trained_at": NOW,
+        "training_duration_seconds": 12,
+        "training_dataset_size": 2000,
+        "training_config": {"seed": 7},
+        "report": {"rows": 2000},
+        "gate": [{"number": 2, "condition": "accuracy", "passed": True}],
+        "gate_passed": True,
+        "created_at": NOW,
+    }
+    await insert(database, "model_versions", **{**row, **changes})
+    return identifier(version)
+
+
+async def add_metric(
+    database: Database, version: str, name: str, value: float, *, of: str = "test", age: float = 0, **changes: object
+) -> None:
+    row: dict[str, object] = {
+        "id": identifier(f"{version}/{name}/{of}/{age}"),
+        "model_version_id": identifier(version),
+        "metric_name": name,
+        "metric_value": value,
+        "metric_type": "classification",
+        "slice": of,
+        "evaluated_at": minutes_ago(age),
+        "evaluation_dataset_size": 400,
+        "metadata": {"dataset_split": of},
+    }
+    await insert(database, "model_quality_metrics", **{**row, **changes})
+
+
+async def add_run(database: Database, name: str, state: str, **changes: object) -> UUID:
+    row: dict[str, object] = {
+        "run_id": identifier(name),
+        "strategy_id": "momentum",
+        "training_type": "full",
+        "trigger": "manual",
+        "reason": "asked for",
+        "state": state,
+        "requested_at": minutes_ago(30),
+        "outcomes_seen": 2000,
+    }
+    await insert(database, "training_runs", **{**row, **changes})
+    return identifier(name)
+
+
+async def add_strategy(database: Database, name: str = "momentum", mode: str = "warmup") -> None:
+    await insert(database, "strategy_modes", strategy_id=name, mode=mode, reason="started", since=minutes_ago(60))
+
+
+async def add_signal(database: Database, name: str, **changes: object) -> UUID:
+    row: dict[str, object] = {
+        "signal_id": identifier(name),
+        "strategy_id": "momentum",
+        "asset": "BTCUSDT",
+        "side": "buy",
+        "intent": "open",
+        "price": "97250.50",
+        "amount": "150.25",
+        "confidence": 0.83,
+        "decided_at": NOW,
+        "expires_at": NOW + timedelta(seconds=30),
+        "policy": "warmup",
+        "is_warmup": True,
+        "seed": "7",
+        "feature_set": "f1-00000000",
+        "features": b"\x00",
+        "probability_buy": 0.4,
+        "probability_sell": 0.1,
+        "probability_none": 0.5,
+        "horizon_seconds": 300,
+        "fee_rate": 0.00055,
+        "minimum_net_return": 0.0,
+        "market_data_snapshot": {"price": 97250.5},
+        "metadata": {},
+        "trace_id": "trace",
+        "status": "published",
+    }
+    await insert(database, "trading_signals", **{**row, **changes})
+    return identifier(name)
+
+
+async def add_outcome(database: Database, signal_id: UUID, revision: int, label: int) -> None:
+    await insert(
+        database, "outcomes", signal_id=signal_id, revision=revision, strategy_id="momentum", asset="BTCUSDT",
+        side="buy", entry_at=NOW, exit_at=NOW, entry_price=1, exit_price=1, exit_rule="horizon", fees=0,
+        net_return=0.002 * label, label=label, available_at=NOW,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def operations() -> FakeOperations:
+    return FakeOperations()
+
+
+@pytest_asyncio.fixture
+async def client(database: Database, operations: FakeOperations) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(make_app(database, operations)) as opened:
+        yield opened
+
+
+async def get(client: httpx.AsyncClient, path: str) -> Any:
+    """The body of a 200; that it is strict JSON, without NaN, is checked on the way."""
+    answer = await client.get(path)
+    assert answer.status_code == 200, answer.text
+    return json.loads(answer.text, parse_constant=pytest.fail)
+
+
+async def test_every_list_of_an_empty_service_is_empty(client: httpx.AsyncClient) -> None:
+    lists = {"models": "models", "signals": "signals", "training/runs": "runs", "dead-letters": "dead_letters"}
+    for path, member in lists.items():
+        expected = {member: [], "total": 0, "limit": 100, "offset": 0}
+        assert await get(client, f"/api/v1/{path}") == expected
+    assert await get(client, "/api/v1/strategies") == {"strategies": [], "total": 0}
+
+
+async def test_models_are_listed_newest_first_with_what_is_known_of_their_quality(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await add_version(database, "v1", trained_at=minutes_ago(60))
+    await add_version(database, "v2", is_active=True)
+    await add_version(database, "v2.1", strategy_id=None, model_type="sgd_classifier", gate_passed=False)
+    await add_metric(database, "v2", "accuracy", 0.7, age=10)
+    await add_metric(database, "v2", "accuracy", 0.8)
+    await add_metric(database, "v2", "accuracy", 0.6, of="live")
+    await add_metric(database, "v2", "sharpe_ratio", 1.5, metric_type="trading_performance")
+    await add_metric(database, "v1", "accuracy", 0.5, of="live")
+
+    body = await get(client, "/api/v1/models")
+
+    assert {model["version"]: model["quality_metrics_summary"] for model in body["models"]} == {
+        "v2": {"accuracy": 0.8, "sharpe_ratio": 1.5},
+        "v2.1": {},
+        "v1": {"accuracy": 0.5},
+    }
+    assert [model["version"] for model in body["models"]][-1] == "v1"
+    assert body["total"] == 3
+    assert next(model for model in body["models"] if model["version"] == "v2") == {
+        "id": str(identifier("v2")),
+        "version": "v2",
+        "model_type": "xgboost",
+        "strategy_id": "momentum",
+        "parent_version": None,
+        "trained_at": "2026-11-23T15:52:43Z",
+        "training_duration_seconds": 12,
+        "training_dataset_size": 2000,
+        "is_active": True,
+        "is_warmup_mode": False,
+        "gate_passed": True,
+        "feature_set": "f1-00000000",
+        "quality_metrics_summary": {"accuracy": 0.8, "sharpe_ratio": 1.5},
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "versions", "total"),
+    [
+        ("strategy_id=momentum", ["v3", "v1"], 2),
+        ("strategy_id=nobody", [], 0),
+        ("is_active=true", ["v3"], 1),
+        ("is_active=false", ["v2", "v1"], 2),
+        ("strategy_id=momentum&is_active=false", ["v1"], 1),
+        ("limit=1", ["v3"], 3),
+        ("limit=1&offset=1", ["v2"], 3),
+        ("offset=3", [], 3),
+        ("offset=99999999999999999999999999", [], 3),
+    ],
+)
+async def test_models_are_filtered_and_paged(
+    client: httpx.AsyncClient, database: Database, query: str, versions: list[str], total: int
+) -> None:
+    await add_version(database, "v1", trained_at=minutes_ago(2))
+    await add_version(database, "v2", trained_at=minutes_ago(1), strategy_id="other")
+    await add_version(database, "v3", is_active=True)
+    body = await get(client, f"/api/v1/models?{query}")
+    assert ([model["version"] for model in body["models"]], body["total"]) == (versions, total)
+
+
+async def test_a_version_in_detail(client: httpx.AsyncClient, database: Database) -> None:
+    await add_version(database, "v1")
+    await add_metric(database, "v1", "accuracy", 0.8)
+    body = await get(client, "/api/v1/models/v1")
+    assert body["file_path"] == "/models/v1/serving.onnx"
+    assert body["training_config"] == {"seed": 7}
+    assert body["gate"] == [{"number": 2, "condition": "accuracy", "passed": True}]
+    assert body["quality_metrics"] == [
+        {
+            "id": str(identifier("v1/accuracy/test/0")),
+            "metric_name": "accuracy",
+            "metric_value": 0.8,
+            "metric_type": "classification",
+            "slice": "test",
+            "evaluated_at": "2026-11-23T15:52:43Z",
+            "evaluation_dataset_size": 400,
+            "metadata": {"dataset_split": "test"},
+        }
+    ]
+
+
+async def test_metrics_are_the_latest_of_the_test_and_of_live_trading(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await add_version(database, "v1")
+    await add_metric(database, "v1", "accuracy", 0.8)
+    await add_metric(database, "v1", "accuracy", 0.5, of="live", age=10)
+    await add_metric(database, "v1", "accuracy", 0.6, of="live", metadata=None, evaluation_dataset_size=None)
+    await add_metric(database, "v1", "average_return", -0.001, metric_type="trading_performance")
+
+    body = await get(client, "/api/v1/models/v1/metrics")
+    trading = await get(client, "/api/v1/models/v1/metrics?metric_type=trading_performance")
+
+    assert (body["model_version_id"], body["version"]) == (str(identifier("v1")), "v1")
+    assert [(item["slice"], item["metric_name"], item["metric_value"]) for item in body["metrics"]] == [
+        ("test", "accuracy", 0.8),
+        ("test", "average_return", -0.001),
+        ("live", "accuracy", 0.6),
+    ]
+    assert [item["metric_name"] for item in trading["metrics"]] == ["average_return"]
+
+
+@pytest.mark.parametrize("path", ["models/v9", "models/v9/metrics", f"training/runs/{NAMESPACE}", "models/v%D9%A1"])
+async def test_what_does_not_exist_is_404(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(f"/api/v1/{path}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/models/v1", "/api/v1/models/v1/activate"])
+async def test_an_activation_answers_with_the_version(
+    client: httpx.AsyncClient, database: Database, operations: FakeOperations, path: str
+) -> None:
+    await add_version(database, "v1")
+    bare = await client.post(path)
+    full = await client.post(path, json={"strategy_id": "momentum", "force": True, "reason": "a trial"})
+    null = await client.post(path, json={"strategy_id": None})
+    assert [answer.status_code for answer in (bare, full, null)] == [200, 200, 200]
+    assert full.json()["version"] == "v1"
+    assert operations.calls == [
+        ("activate", "v1", None, False, "http", "activated over HTTP"),
+        ("activate", "v1", "momentum", True, "http", "a trial"),
+        ("activate", "v1", None, False, "http", "activated over HTTP"),
+    ]
+
+
+async def test_training_status_before_anything_happened(client: httpx.AsyncClient) -> None:
+    assert await get(client, "/api/v1/training/status") == {
+        "is_training": False,
+        "strategy_id": None,
+        "current_training": None,
+        "last_training": None,
+        "next_scheduled_training": None,
+    }
+
+
+async def test_training_status_in_the_middle_of_a_run(
+    client: httpx.AsyncClient, database: Database, operations: FakeOperations
+) -> None:
+    operations.scheduled = NOW + timedelta(hours=1)
+    await add_run(
+        database, "before", "rejected", version="v3", started_at=minutes_ago(20), finished_at=minutes_ago(19.5)
+    )
+    await add_run(database, "refused", "refused", finished_at=minutes_ago(1), error_code="too_few_rows")
+    await add_run(database, "now", "fitting", started_at=minutes_ago(1), progress=0.5)
+
+    assert await get(client, "/api/v1/training/status?strategy_id=momentum") == {
+        "is_training": True,
+        "strategy_id": "momentum",
+        "current_training": {
+            "started_at": "2026-11-23T15:51:43Z",
+            "estimated_completion": "2026-11-23T15:53:43Z",
+            "progress_percent": 50.0,
+        },
+        "last_training": {"completed_at": "2026-11-23T15:33:13Z", "version": "v3", "duration_seconds": 30},
+        "next_scheduled_training": "2026-11-23T16:52:43Z",
+    }
+    other = await get(client, "/api/v1/training/status?strategy_id=other")
+    assert (other["is_training"], other["last_training"]) == (False, None)
+
+
+async def test_the_estimate_is_left_out_while_there_is_nothing_to_estimate_from(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await add_run(database, "now", "preparing", started_at=minutes_ago(1))
+    body = await get(client, "/api/v1/training/status")
+    assert body["current_training"] == {"started_at": "2026-11-23T15:51:43Z", "progress_percent": 0.0}
+
+
+async def test_a_waiting_run_is_not_training(client: httpx.AsyncClient, database: Database) -> None:
+    await add_run(database, "waiting", "requested")
+    assert (await get(client, "/api/v1/training/status"))["is_training"] is False
+
+
+async def test_runs_are_listed_and_shown_with_cause_and_verdict(client: httpx.AsyncClient, database: Database) -> None:
+    gate = [{"number": 1, "value": None, "passed": False}]
+    refused = await add_run(database, "refused", "refused", error_code="too_few_rows", error_hint="wait for 500 more")
+    await add_run(
+        database,
+        "rejected",
+        "rejected",
+        requested_at=minutes_ago(5),
+        gate=gate,
+        dataset_report={"rows": 9},
+        version="v1",
+    )
+    await add_run(database, "other", "promoted", strategy_id="other")
+
+    body = await get(client, "/api/v1/training/runs?strategy_id=momentum")
+    shown = await get(client, f"/api/v1/training/runs/{identifier('rejected')}")
+
+    assert [(run["state"], run["error_code"]) for run in body["runs"]] == [
+        ("rejected", None),
+        ("refused", "too_few_rows"),
+    ]
+    assert (body["total"], body["runs"][1]["run_id"]) == (2, str(refused))
+    assert (shown["gate"], shown["dataset_report"], shown["version"]) == (gate, {"rows": 9}, "v1")
+
+
+async def test_strategies_stand_with_mode_version_and_counts(client: httpx.AsyncClient, database: Database) -> None:
+    await add_strategy(database, mode="model")
+    await add_strategy(database, "other")
+    await add_version(database, "v1")
+    await add_version(database, "v2", is_active=True)
+    signal = await add_signal(database, "one")
+    await add_outcome(database, signal, 1, 0)
+    await add_outcome(database, signal, 2, 1)
+    await add_run(database, "run", "promoted")
+
+    body = await get(client, "/api/v1/strategies")
+
+    assert body["total"] == 2
+    assert body["strategies"][0] == {
+        "strategy_id": "momentum",
+        "mode": "model",
+        "since": "2026-11-23T14:52:43Z",
+        "reason": "started",
+        "active_version": "v2",
+        "active_version_trained_at": "2026-11-23T15:52:43Z",
+        "counts": {"signals": 1, "fills": 0, "outcomes": 1, "training_runs": 1},
+    }
+    assert body["strategies"][1]["active_version"] is None
+
+
+@pytest.mark.parametrize("change", ["pause", "resume"])
+async def test_a_change_of_mode_answers_with_the_strategy(
+    client: httpx.AsyncClient, database: Database, operations: FakeOperations, change: str
+) -> None:
+    await add_strategy(database)
+    answer = await client.post(f"/api/v1/strategies/momentum/{change}", json={"reason": "news at three"})
+    assert (answer.status_code, answer.json()["mode"]) == (200, "warmup")
+    assert operations.calls == [(change, "momentum", "http", "news at three")]
+
+
+async def test_a_rollback_answers_with_the_version_that_speaks_now(
+    client: httpx.AsyncClient, operations: FakeOperations
+) -> None:
+    answer = await client.post("/api/v1/strategies/momentum/rollback", json={"reason": "worse since noon"})
+    assert (answer.status_code, answer.json()) == (200, {"strategy_id": "momentum", "version": "v1"})
+    assert operations.calls == [("rollback", "momentum", "http", "worse since noon")]
+
+
+async def test_reasons_for_silence_are_summed_with_the_last_number(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await add_strategy(database)
+    rows: list[tuple[str, str, float, int, float | None, float | None]] = [
+        ("BTCUSDT", "rate_limited", 1, 5, 61.0, 60.0),
+        ("ETHUSDT", "rate_limited", 2, 7, 99.0, 60.0),
+        ("BTCUSDT", "market_data_missing", 3, 1, NAN, NAN),
+        ("BTCUSDT", "paused", 50, 2, None, None),
+        ("BTCUSDT", "rate_limited", 70, 1000, 1.0, 60.0),
+    ]
+    for asset, reason, age, occurrences, value, threshold in rows:
+        await insert(
+            database, "decision_counts", strategy_id="momentum", asset=asset, reason=reason,
+            minute=minutes_ago(age).replace(second=0), occurrences=occurrences, last_value=value, last_threshold=threshold,
+        )  # fmt: skip
+
+    body = await get(client, "/api/v1/strategies/momentum/decisions")
+    recent = await get(client, "/api/v1/strategies/momentum/decisions?since=2026-11-23T15:51:59")
+
+    assert (body["since"], body["until"]) == ("2026-11-23T14:52:43Z", "2026-11-23T15:52:43Z")
+    assert [
+        (item["reason"], item["occurrences"], item["last_value"], item["last_threshold"]) for item in body["reasons"]
+    ] == [
+        ("rate_limited", 12, 61.0, 60.0),
+        ("paused", 2, None, None),
+        ("market_data_missing", 1, None, None),
+    ]
+    assert recent["since"] == "2026-11-23T15:51:59Z"
+    assert [item["occurrences"] for item in recent["reasons"]] == [5]
+
+
+async def test_decisions_of_an_unknown_strategy_are_404(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/api/v1/strategies/nobody/decisions")
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_strategy")
+
+
+async def test_signals_come_with_the_latest_revision_of_their_outcome(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    judged = await add_signal(database, "judged", decided_at=minutes_ago(5))
+    await add_outcome(database, judged, 1, 0)
+    await add_outcome(database, judged, 2, 1)
+    await add_signal(database, "fresh")
+    await add_signal(database, "foreign", strategy_id="other", decided_at=minutes_ago(1))
+
+    body = await get(client, "/api/v1/signals?strategy_id=momentum")
+    page = await get(client, "/api/v1/signals?limit=1&offset=1")
+
+    fresh, old = body["signals"]
+    assert (fresh["signal_id"], fresh["outcome"]) == (str(identifier("fresh")), None)
+    assert (fresh["price"], fresh["amount"], fresh["confidence"]) == ("97250.50", "150.25", 0.83)
+    assert old["outcome"] == {
+        "label": 1,
+        "net_return": 0.002,
+        "exit_rule": "horizon",
+        "exit_at": "2026-11-23T15:52:43Z",
+    }
+    assert body["total"] == 2
+    assert ([signal["strategy_id"] for signal in page["signals"]], page["total"]) == (["other"], 3)
+
+
+async def test_dead_letters_show_why_and_the_beginning_of_the_message(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    for name, body, age in (("old", b"\xff\x00" * 2000, 5), ("new", b'{"side": "hold"}', 1)):
+        await insert(
+            database, "dead_letters", fingerprint=name, source="queue", body=body, reason_code="invalid_value",
+            reason="unknown side", first_seen_at=minutes_ago(9), last_seen_at=minutes_ago(age),
+        )  # fmt: skip
+    new, old = (await get(client, "/api/v1/dead-letters"))["dead_letters"]
+    assert (new["body"], new["body_bytes"], new["reason_code"]) == ('{"side": "hold"}', 16, "invalid_value")
+    assert (len(old["body"]), old["body_bytes"], old["requeued_at"]) == (2000, 4000, None)
+
+
+async def test_a_lost_database_is_503_and_comes_back_by_itself(client: httpx.AsyncClient, database: Database) -> None:
+    await database.close()
+    lost = await client.get("/api/v1/models")
+    await database.open()
+    assert (lost.status_code, lost.json()["code"]) == (503, "database_unavailable")
+    assert (await client.get("/api/v1/models")).status_code == 200
+
+
+async def test_parameters_never_become_sql(client: httpx.AsyncClient, database: Database) -> None:
+    await add_version(database, "v1")
+    body = await get(client, "/api/v1/models?strategy_id=' OR true --")
+    assert body["total"] == 0
+    assert (await client.get("/api/v1/models/v1' OR '1")).status_code == 404

@@ -1,0 +1,97 @@
+"""The HTTP interface over a fake service: what was asked of it is recorded, and what it answers is set by the test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+import httpx
+from fastapi import FastAPI
+
+from model_service.api.app import create_app
+from model_service.api.ports import HealthState, RequestState, TrainingType
+from model_service.config.clock import VirtualClock
+from model_service.database.connection import Database, DatabaseAddress
+
+KEY = "correct horse battery staple"
+AUTHORISED = {"X-API-Key": KEY}
+NOW = datetime(2026, 11, 23, 15, 52, 43, tzinfo=UTC)
+RUN_ID = UUID("c9edf539-a9e3-4e16-a63e-fd5125d8bda5")
+HEALTHY = HealthState(database=True, message_queue=True, model_storage=True, active_models=2, ready=True, reasons=())
+
+
+@dataclass
+class FakeOperations:
+    """Records each call; raises `error` when it is set."""
+
+    error: Exception | None = None
+    state: RequestState = "triggered"
+    scheduled: datetime | None = None
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+
+    async def activate(self, version: str, *, strategy_id: str | None, force: bool, actor: str, reason: str) -> None:
+        self._record("activate", version, strategy_id, force, actor, reason)
+
+    async def request_training(
+        self, strategy_id: str, training_type: TrainingType, *, actor: str
+    ) -> tuple[UUID, RequestState]:
+        self._record("request_training", strategy_id, training_type, actor)
+        return RUN_ID, self.state
+
+    async def pause(self, strategy_id: str, actor: str, reason: str) -> None:
+        self._record("pause", strategy_id, actor, reason)
+
+    async def resume(self, strategy_id: str, actor: str, reason: str) -> None:
+        self._record("resume", strategy_id, actor, reason)
+
+    async def rollback(self, strategy_id: str, actor: str, reason: str) -> str:
+        self._record("rollback", strategy_id, actor, reason)
+        return "v1"
+
+    def next_scheduled(self, strategy_id: str | None) -> datetime | None:
+        return self.scheduled
+
+    def _record(self, *call: object) -> None:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass
+class FakeHealth:
+    """Says what the test sets."""
+
+    state: HealthState = HEALTHY
+
+    async def health(self) -> HealthState:
+        return self.state
+
+
+def unreachable_database() -> Database:
+    """A Database that was never opened: each use says that it is away."""
+    return Database(DatabaseAddress("192.0.2.1", 5432, "nowhere", "nobody"))
+
+
+def make_app(
+    database: Database | None = None, operations: FakeOperations | None = None, health: FakeHealth | None = None
+) -> FastAPI:
+    """The application with fakes in the places that a test does not fill."""
+    return create_app(
+        database=database or unreachable_database(),
+        operations=operations or FakeOperations(),
+        health=health or FakeHealth(),
+        api_key=KEY,
+        clock=VirtualClock(NOW),
+    )
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI, *, authorised: bool = True) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that speaks to `app` without a network."""
+    transport = httpx.ASGITransport(app=app)
+    headers = AUTHORISED if authorised else {}
+    async with httpx.AsyncClient(transport=transport, base_url="http://service.test", headers=headers) as client:
+        yield client

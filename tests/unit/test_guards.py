@@ -1,0 +1,71 @@
+"""Each guard of openings refuses for its own reason, with value and threshold."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from model_service.contracts.types import Side
+from model_service.policies.reasons import Reason, ReasonCode
+from model_service.services.guards import GuardLimits, OpeningRequest, refuse_opening
+from model_service.services.ports import OpenOrder
+from tests.support.builders import NOON, snapshot, strategy
+
+LIMITS = GuardLimits(market_data_max_age_seconds=60.0, skip_if_open_order=True, opposite_orders_only=False)
+
+
+def request(**changes: Any) -> OpeningRequest:
+    values: dict[str, Any] = {
+        "strategy": strategy(),
+        "limits": LIMITS,
+        "snapshot": snapshot(),
+        "side": Side.BUY,
+        "amount": Decimal(500),
+        "position_amount": 0.0,
+        "open_orders": (),
+        "tokens": 5.0,
+    }
+    return OpeningRequest(**{**values, **changes})
+
+
+def order(side: Side) -> OpenOrder:
+    return OpenOrder("momentum_v1", "BTCUSDT", side, "open")
+
+
+def test_everything_in_order_passes() -> None:
+    assert refuse_opening(request()) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"snapshot": snapshot(updated_at=None)}, Reason(ReasonCode.MARKET_DATA_MISSING)),
+        (
+            {"snapshot": snapshot(updated_at=NOON - timedelta(seconds=61))},
+            Reason(ReasonCode.MARKET_DATA_STALE, 61.0, 60.0),
+        ),
+        ({"snapshot": snapshot(spread_percent=float("nan"))}, Reason(ReasonCode.BOOK_INVALID, None, 0.0)),
+        ({"open_orders": (order(Side.SELL),)}, Reason(ReasonCode.OPEN_ORDER, 1.0, 0.0)),
+        ({"position_amount": 9_800.0}, Reason(ReasonCode.POSITION_LIMIT, 10_300.0, 10_000.0)),
+        ({"amount": Decimal("9.99")}, Reason(ReasonCode.AMOUNT_BELOW_MINIMUM, 9.99, 10.0)),
+        ({"tokens": 0.4}, Reason(ReasonCode.RATE_LIMITED, 0.4, 1.0)),
+    ],
+)
+def test_refusals(changes: dict[str, Any], expected: Reason) -> None:
+    assert refuse_opening(request(**changes)) == expected
+
+
+def test_a_position_over_the_limit_may_be_reduced() -> None:
+    assert refuse_opening(request(side=Side.SELL, position_amount=11_000.0)) is None
+
+
+def test_only_opposite_orders_count_when_set_so() -> None:
+    limits = GuardLimits(60.0, skip_if_open_order=True, opposite_orders_only=True)
+    assert refuse_opening(request(limits=limits, open_orders=(order(Side.BUY),))) is None
+    assert refuse_opening(request(limits=limits, open_orders=(order(Side.SELL),))) is not None
+
+
+def test_open_orders_do_not_count_when_switched_off() -> None:
+    limits = GuardLimits(60.0, skip_if_open_order=False, opposite_orders_only=False)
+    assert refuse_opening(request(limits=limits, open_orders=(order(Side.SELL),))) is None
