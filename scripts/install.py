@@ -24,7 +24,7 @@ REQUIREMENTS = {
 PROGRESS = re.compile(r"(?:Collecting|Requirement already satisfied:) ([A-Za-z0-9][\w.-]*)==")
 
 
-class InstallationFailed(Exception):
+class InstallationError(Exception):
     """The environment could not be made; the text says why and what to do."""
 
 
@@ -38,7 +38,7 @@ def main() -> int:
     say(f"Installing {total} pinned packages into {folder} with {'uv' if tool else 'pip'}; this happens once.")
     try:
         install_with_uv(tool, folder, files) if tool else install_with_pip(folder, files, total)
-    except InstallationFailed as failure:
+    except InstallationError as failure:
         say(str(failure))
         return 1
     say(f"Installed in {time.monotonic() - started:.0f} s.")
@@ -73,19 +73,20 @@ def install_with_pip(folder: Path, files: Iterable[str], total: int) -> None:
 def make_environment(folder: Path) -> None:
     """A fresh environment with pip in it."""
     if sys.version_info < OLDEST:
-        raise InstallationFailed(
+        raise InstallationError(
             f"{sys.executable} is Python {sys.version.split()[0]}; {'.'.join(map(str, OLDEST))} or newer is needed. "
             "Name another with `make PYTHON=python3.11 ...`, or install uv."
         )
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "venv", "--clear", str(folder)]
+    made = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if made.returncode:
-        raise InstallationFailed(f"{made.stdout.strip()}\nOn Debian and Ubuntu: apt-get install python3-venv")
+        raise InstallationError(f"{made.stdout.strip()}\nOn Debian and Ubuntu: apt-get install python3-venv")
 
 
 def works(*command: str) -> bool:
     """Whether the command can be started and ends well."""
     try:
-        return subprocess.run([*command, "--version"], capture_output=True).returncode == 0
+        return subprocess.run([*command, "--version"], check=False, capture_output=True).returncode == 0
     except OSError:
         return False
 
@@ -97,8 +98,8 @@ def requirements(files: Iterable[str]) -> list[str]:
 
 def run(command: list[str]) -> None:
     """Run a command with its output on standard error."""
-    if subprocess.run(command, stdout=sys.stderr).returncode:
-        raise InstallationFailed(f"This did not work: {' '.join(command)}")
+    if subprocess.run(command, check=False, stdout=sys.stderr).returncode:
+        raise InstallationError(f"This did not work: {' '.join(command)}")
 
 
 def run_with_progress(command: list[str], total: int) -> None:
@@ -117,7 +118,7 @@ def run_with_progress(command: list[str], total: int) -> None:
                 show(total, total, "all are here, unpacking")
     finish_line()
     if pip.returncode:
-        raise InstallationFailed(f"{''.join(last_lines)}pip ended with {pip.returncode}; the lines above say why.")
+        raise InstallationError(f"{''.join(last_lines)}pip ended with {pip.returncode}; the lines above say why.")
 
 
 def show(count: int, total: int, what: str) -> None:

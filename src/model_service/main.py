@@ -35,7 +35,6 @@ from model_service.database.shared_tables import SharedTables
 from model_service.database.training_runs import PostgresTrainingStore
 from model_service.market.state import AssetMarket
 from model_service.messaging.postgres import PostgresTransport
-from model_service.messaging.rabbitmq import RabbitTransport
 from model_service.messaging.transport import Transport
 from model_service.models.job import DatabaseCoordinates
 from model_service.publishers.signal_publisher import SignalPublisher
@@ -294,6 +293,9 @@ def _parts(
 def _transport(settings: Settings, database: Database, clock: Clock) -> Transport:
     if not settings.uses_rabbitmq:
         return PostgresTransport(database, clock=clock)
+    # Imported here, so that the embedded default does not carry a broker's client.
+    from model_service.messaging.rabbitmq import RabbitTransport
+
     user, password = (
         quote(settings.rabbitmq_user, safe=""),
         quote(settings.rabbitmq_password.get_secret_value(), safe=""),

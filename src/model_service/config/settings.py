@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from model_service.config.schedule import parse_schedule
+from model_service.config.allowed import allowed_values, is_secret
+from model_service.config.schedule import parse_schedule, parse_timezone
 
 ModelType = Literal["xgboost", "random_forest", "logistic_regression", "sgd_classifier"]
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -45,7 +47,9 @@ class Settings(BaseSettings):
     Without POSTGRES_HOST the embedded PostgreSQL is started; without RABBITMQ_HOST messages travel through PostgreSQL.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, case_sensitive=False, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        extra="ignore", frozen=True, case_sensitive=False, env_ignore_empty=True, allow_inf_nan=False
+    )
 
     # The service itself
     model_service_host: str = Field("127.0.0.1", description="Address to listen on; other than loopback needs a key.")
@@ -178,15 +182,18 @@ class Settings(BaseSettings):
     @classmethod
     def _strategies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or any(len(name) > 100 for name in value) or len(set(value)) != len(value):
-            raise ValueError("1 or more different names of 1 to 100 characters, separated by commas")
+            raise ValueError("allowed: 1 or more different names of 1 to 100 characters, separated by commas")
         return value
 
     @field_validator("trading_assets")
     @classmethod
     def _assets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or any(not (asset.isascii() and asset.isalnum() and 4 <= len(asset) <= 20) for asset in value):
-            raise ValueError("assets of 4 to 20 letters and digits, separated by commas, such as BTCUSDT,ETHUSDT")
-        return tuple(asset.upper() for asset in value)
+            raise ValueError("allowed: assets of 4 to 20 letters and digits, separated by commas: BTCUSDT,ETHUSDT")
+        assets = tuple(asset.upper() for asset in value)
+        if len(set(assets)) != len(assets):
+            raise ValueError("an asset stands there twice; allowed: different assets, separated by commas")
+        return assets
 
     @field_validator("model_retraining_schedule")
     @classmethod
@@ -195,14 +202,23 @@ class Settings(BaseSettings):
             parse_schedule(value)
         return value
 
+    @field_validator("model_retraining_timezone")
+    @classmethod
+    def _timezone(cls, value: str) -> str:
+        parse_timezone(value)
+        return value
+
     @model_validator(mode="after")
     def _together(self) -> Settings:
         if self.warmup_max_amount < self.warmup_min_amount:
-            raise ValueError("WARMUP_MAX_AMOUNT must not be under WARMUP_MIN_AMOUNT")
+            raise ValueError(
+                f"WARMUP_MAX_AMOUNT is {self.warmup_max_amount}; allowed: from WARMUP_MIN_AMOUNT, "
+                f"which is {self.warmup_min_amount}"
+            )
         if self.model_prediction_horizon_seconds < 3 * self.market_data_bar_seconds:
             raise ValueError(
-                f"MODEL_PREDICTION_HORIZON_SECONDS is {self.model_prediction_horizon_seconds}; at least 3 bars of "
-                f"MARKET_DATA_BAR_SECONDS ({self.market_data_bar_seconds}) are needed"
+                f"MODEL_PREDICTION_HORIZON_SECONDS is {self.model_prediction_horizon_seconds}; allowed: from 3 bars of "
+                f"MARKET_DATA_BAR_SECONDS, {self.market_data_bar_seconds}; lengthen one or shorten the other"
             )
         return self
 
@@ -271,11 +287,12 @@ def _unknown_variables(names: Mapping[str, str]) -> tuple[list[str], list[str]]:
     return problems, warnings
 
 
-def _describe(item: object) -> str:
-    assert isinstance(item, dict)
-    name = str(item["loc"][0]).upper() if item["loc"] else "settings"
-    field = Settings.model_fields.get(name.lower())
-    secret = field is not None and "SecretStr" in str(field.annotation)
-    given = f" is {item['input']!r}" if field is not None and not secret else ""
-    meaning = f" ({field.description})" if field is not None and field.description else ""
-    return f"{name}{given}: {item['msg'].removeprefix('Value error, ')}{meaning}"
+def _describe(item: ErrorDetails) -> str:
+    reason = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:
+        return reason
+    name = str(item["loc"][0])
+    field = Settings.model_fields[name]
+    given = "" if is_secret(field) else f" is {item['input']!r}"
+    wanted = reason if item["type"] == "value_error" else f"allowed: {allowed_values(field)}"
+    return f"{name.upper()}{given}; {wanted} ({field.description})"

@@ -68,7 +68,8 @@ def _make_cluster(home: Home, binaries: Binaries, *, durable: bool) -> None:
 def _run_initdb(home: Home, binaries: Binaries, folder: Path, *, durable: bool) -> None:
     command = [
         str(binaries.initdb), "-D", str(folder), "-U", SUPERUSER, "--encoding=UTF8", "--locale=C",
-        "--auth-local=trust", "--auth-host=reject", "--wal-segsize=4", "--no-instructions", *([] if durable else ["--no-sync"]),
+        "--auth-local=trust", "--auth-host=reject", "--wal-segsize=4", "--no-instructions",
+        *([] if durable else ["--no-sync"]),
     ]  # fmt: skip
     user, group = home.owner or (None, None)
     done = subprocess.run(  # noqa: S603 - the wheel's own program

@@ -86,7 +86,7 @@ def _newton(values: Floats, targets: Floats) -> tuple[float, float]:
         probability = sigmoid(design @ weights)
         gradient = design.T @ (probability - targets)
         curvature = (design * (probability * (1.0 - probability))[:, None]).T @ design
-        step: Floats = np.linalg.solve(curvature + 1e-12 * np.eye(2), gradient)
+        step = np.asarray(np.linalg.solve(curvature + 1e-12 * np.eye(2), gradient), dtype=np.float64)
         weights, improved = _descend(design, targets, weights, step, loss)
         if loss - improved < _TOLERANCE * max(1.0, abs(loss)):
             break

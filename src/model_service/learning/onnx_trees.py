@@ -28,7 +28,7 @@ def booster_to_onnx(model_json: bytes, inputs: int) -> bytes:
         inputs: width of a row.
 
     Returns:
-        A graph with input `features` float32 (n, inputs) and outputs `label` int64 (n,), `probabilities` float32 (n, 2).
+        A graph with input `features` float32 (n, inputs), and outputs `label` int64 (n,), `probabilities` (n, 2).
     """
     learner = json.loads(model_json)["learner"]
     trees = learner["gradient_booster"]["model"]["trees"]

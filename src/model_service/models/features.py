@@ -65,8 +65,7 @@ class Feature:
 def feature_vector(snapshot: MarketSnapshot, context: DecisionContext) -> Vector:
     """The features, shape (F,), unaligned, in the order of `FEATURES`; what is unknown or not finite is NaN.
 
-    Raises:
-        OverflowError, ValueError, ZeroDivisionError: never, for any floats in the arguments.
+    Never raises, whatever floats the arguments hold.
     """
     values = np.array([feature.compute(snapshot, context) for feature in FEATURES], dtype=np.float64)
     values[~(np.abs(values) <= _FLOAT32_MAX)] = np.nan
@@ -118,9 +117,7 @@ def decode_features(data: bytes) -> Vector:
     """
     expected = 4 * len(FEATURES)
     if len(data) != expected:
-        raise ValueError(
-            f"{len(data)} bytes of features given; {FEATURE_SET} has {expected}: use the version that wrote them"
-        )
+        raise ValueError(f"{len(data)} bytes of features given; {FEATURE_SET} has {expected}: read them by their set")
     return np.frombuffer(data, dtype="<f4").astype(np.float32)
 
 

@@ -120,8 +120,8 @@ def max_drawdown(net_returns: Array) -> float:
 def deflated_sharpe_ratio(net_returns: Array, trials: int) -> float:
     """Probability that the true Sharpe ratio is above what the best of `trials` skill-less candidates would show.
 
-    Bailey & Lopez de Prado, The Deflated Sharpe Ratio (2014). The variance of the trials' ratios, which nobody recorded,
-    is taken as the estimator's own.
+    Bailey & Lopez de Prado, The Deflated Sharpe Ratio (2014). The variance of the trials' ratios, which nobody
+    recorded, is taken as the estimator's own.
     """
     observed = sharpe_ratio(net_returns)
     if not math.isfinite(observed):

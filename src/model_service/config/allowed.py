@@ -1,0 +1,61 @@
+"""What a setting accepts, in words: for the messages of wrong settings and for the documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import NoneType
+from typing import Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "text"}
+
+
+def allowed_values(field: FieldInfo) -> str:
+    """The type and the limits of a setting.
+
+    Example:
+        >>> from pydantic import Field
+        >>> allowed_values(FieldInfo.from_annotated_attribute(int, Field(80, ge=0, le=65535)))
+        'a whole number from 0 to 65535'
+    """
+    limits = [words for limit in field.metadata if (words := _limit(limit))]
+    return " ".join([_kind(_without_none(field.annotation)), " and ".join(limits).replace(" and to ", " to ")]).strip()
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether the value must never be shown."""
+    return _without_none(field.annotation) is SecretStr
+
+
+def _without_none(annotation: object) -> object:
+    others = [part for part in get_args(annotation) if part is not NoneType]
+    return others[0] if NoneType in get_args(annotation) and len(others) == 1 else annotation
+
+
+def _kind(annotation: object) -> str:
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(str(value) for value in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return "names separated by commas"
+    if annotation is SecretStr:
+        return "secret text"
+    return WORDS[annotation] if isinstance(annotation, type) else str(annotation)
+
+
+def _limit(limit: object) -> str:
+    match limit:
+        case Ge(ge=value):
+            return f"from {value}"
+        case Gt(gt=value):
+            return f"over {value}"
+        case Le(le=value):
+            return f"to {value}"
+        case Lt(lt=value):
+            return f"under {value}"
+        case MinLen():
+            return "that is not empty"
+    pattern = getattr(limit, "pattern", None)
+    return f"of the form {pattern}" if pattern else ""

@@ -1,0 +1,98 @@
+"""Rows to arrays: order, what is dropped, uniqueness by hand, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model_service.learning.dataset import (
+    Dataset,
+    average_uniqueness,
+    dataset_from_rows,
+    dataset_report,
+    refuse_if_insufficient,
+    training_weights,
+)
+from model_service.learning.refusal import Refused
+from model_service.models.features import FEATURE_NAMES
+from tests.support.training_rows import HORIZON_SECONDS, STEP_US, blank_rows, imbalance_rows
+
+HORIZON_US = HORIZON_SECONDS * 1_000_000
+
+
+def with_intervals(*intervals: tuple[int, int], assets: tuple[int, ...] | None = None) -> Dataset:
+    rows = blank_rows(len(intervals), np.random.default_rng(0))
+    rows["decided_us"], rows["exit_us"] = np.array(intervals).T
+    rows["asset_code"] = assets or 1
+    return dataset_from_rows(rows)[0]
+
+
+def test_uniqueness_by_hand() -> None:
+    # 0-10 is alone for 4 and shared by two for 6: (4 + 3) / 10; 4-10 is shared throughout; 20-30 is alone.
+    assert average_uniqueness(with_intervals((0, 10), (4, 10), (20, 30))) == pytest.approx([0.7, 0.5, 1.0])
+
+
+def test_assets_do_not_overlap_each_other() -> None:
+    assert average_uniqueness(with_intervals((0, 10), (0, 10), assets=(1, 2))) == pytest.approx([1.0, 1.0])
+
+
+def test_weights_have_a_mean_of_one() -> None:
+    weights = training_weights(with_intervals((0, 10), (4, 10), (20, 30)))
+    assert weights.mean() == pytest.approx(1.0)
+    assert weights[2] / weights[1] == pytest.approx(2.0)
+
+
+def test_rows_come_in_time_order_with_ties_by_identifier() -> None:
+    rows = blank_rows(50, np.random.default_rng(1))
+    rows["decided_us"][10:13] = rows["decided_us"][10]
+    ordered, _ = dataset_from_rows(rows)
+    shuffled, _ = dataset_from_rows(rows[np.random.default_rng(2).permutation(50)])
+    assert shuffled.fingerprint() == ordered.fingerprint()
+    assert np.all(np.diff(shuffled.decided_us) >= 0)
+    assert [bytes(row) for row in ordered.signal_ids[10:13]] == sorted(bytes(row) for row in rows["signal_id"][10:13])
+
+
+def test_unusable_rows_are_dropped_and_counted() -> None:
+    rows = blank_rows(20, np.random.default_rng(1))
+    rows["net_return"][3] = np.nan
+    rows["exit_us"][4] = rows["decided_us"][4] - 1
+    rows["features"][5, 0] = np.inf
+    dataset, dropped = dataset_from_rows(rows)
+    assert len(dataset) == 18
+    assert dropped == {"net_return_not_finite": 1, "interval_backwards": 1}
+    assert not np.isinf(dataset.features).any()
+
+
+def test_the_fingerprint_sees_a_changed_label() -> None:
+    rows = blank_rows(20, np.random.default_rng(1))
+    before = dataset_from_rows(rows)[0].fingerprint()
+    rows["label"][7] = 1 - rows["label"][7]
+    assert dataset_from_rows(rows)[0].fingerprint() != before
+
+
+def test_report_says_what_a_person_asks() -> None:
+    rows = imbalance_rows(600, 1, assets=2)
+    rows["features"][:, 2] = np.nan
+    dataset, dropped = dataset_from_rows(rows)
+    report = dataset_report(dataset, {**dropped, "other_feature_set": 4}, HORIZON_US)
+    assert report["rows"] == 600
+    assert report["span_horizons"] == pytest.approx(599 * STEP_US / HORIZON_US, abs=0.001)
+    assert report["rows_by_asset_code"] == {"1": 300, "2": 300}
+    assert report["share_unknown_by_feature"][FEATURE_NAMES[2]] == 1.0
+    assert report["dropped"] == {"other_feature_set": 4}
+    assert 0 < report["average_uniqueness"] < 0.2
+
+
+def test_refusals() -> None:
+    dataset, _ = dataset_from_rows(imbalance_rows(1200, 1))
+    refuse_if_insufficient(dataset, 1000, HORIZON_US, {})
+    wins = dataset.take(dataset.labels == 1)
+    for code, rows, minimum, horizon in (
+        ("too_few_rows", dataset, 1201, HORIZON_US),
+        ("one_class", wins, 10, HORIZON_US),
+        ("span_too_short", dataset, 1000, 2 * HORIZON_US),
+    ):
+        with pytest.raises(Refused) as refused:
+            refuse_if_insufficient(rows, minimum, horizon, {"rows": 1})
+        assert refused.value.code == code
+        assert refused.value.report == {"rows": 1}

@@ -1,0 +1,193 @@
+"""Settings: the platform's names, messages that help, secrets that stay secret."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr
+
+from model_service.config.settings import ACCEPTED_BUT_UNUSED, OWN_PREFIXES, Settings, SettingsError, load_settings
+from model_service.config.strategies import strategies_from
+
+CANARY = "canary-7f3a-do-not-print"
+
+SHARED_PLATFORM_VARIABLES = {
+    "BYBIT_API_KEY": "k", "BYBIT_API_SECRET": "s", "BYBIT_ENVIRONMENT": "testnet",
+    "POSTGRES_HOST": "postgres", "POSTGRES_PORT": "5432", "POSTGRES_DB": "db", "POSTGRES_USER": "u",
+    "POSTGRES_PASSWORD": "p",
+    "RABBITMQ_HOST": "rabbitmq", "RABBITMQ_PORT": "5672", "RABBITMQ_USER": "guest", "RABBITMQ_PASSWORD": "guest",
+    "REDIS_HOST": "redis", "REDIS_PORT": "6379", "REDIS_PASSWORD": "",
+    "WS_GATEWAY_HOST": "ws-gateway", "WS_GATEWAY_PORT": "4400", "WS_GATEWAY_API_KEY": "k",
+    "ORDERMANAGER_PORT": "4600", "ORDERMANAGER_API_KEY": "k",
+    "POSITION_MANAGER_HOST": "position-manager", "POSITION_MANAGER_PORT": "4800", "POSITION_MANAGER_API_KEY": "k",
+    "FEATURE_SERVICE_HOST": "feature-service", "FEATURE_SERVICE_PORT": "4900", "FEATURE_SERVICE_API_KEY": "k",
+    "ORDERMANAGER_MAX_POSITION_SIZE": "2.0", "ORDERMANAGER_MAX_EXPOSURE": "10000",
+    "ORDERMANAGER_MAX_ORDER_SIZE_RATIO": "0.1", "ORDERMANAGER_MARKET_ORDER_CONFIDENCE_THRESHOLD": "0.9",
+    "ORDERMANAGER_MARKET_ORDER_SPREAD_THRESHOLD": "0.1", "ORDERMANAGER_LIMIT_ORDER_PRICE_OFFSET_RATIO": "0.5",
+    "ORDERMANAGER_PENDING_ORDER_TIMEOUT_MINUTES": "5", "ORDERMANAGER_CANCEL_OPPOSITE_ORDERS_ONLY": "false",
+    "ORDERMANAGER_ENABLE_DRY_RUN": "false",
+}  # fmt: skip
+
+OWN_PLATFORM_VARIABLES = {
+    "MODEL_SERVICE_PORT": "4500", "MODEL_SERVICE_API_KEY": "", "MODEL_SERVICE_LOG_LEVEL": "INFO",
+    "MODEL_SERVICE_SERVICE_NAME": "model-service", "MODEL_STORAGE_PATH": "/models",
+    "MODEL_TRAINING_MIN_DATASET_SIZE": "1000", "MODEL_TRAINING_MAX_DURATION_SECONDS": "1800",
+    "MODEL_QUALITY_THRESHOLD_ACCURACY": "0.75", "MODEL_RETRAINING_SCHEDULE": "",
+    "MODEL_RETRAINING_INTERVAL_DAYS": "7", "MODEL_RETRAINING_TRAIN_PERIOD_DAYS": "30",
+    "MODEL_RETRAINING_VALIDATION_PERIOD_DAYS": "7", "MODEL_RETRAINING_TEST_PERIOD_DAYS": "1",
+    "MODEL_PREDICTION_HORIZON_SECONDS": "900", "MODEL_CLASSIFICATION_THRESHOLD": "0.005",
+    "SIGNAL_GENERATION_RATE_LIMIT": "60", "SIGNAL_GENERATION_BURST_ALLOWANCE": "10",
+    "SIGNAL_GENERATION_SKIP_IF_OPEN_ORDER": "true", "SIGNAL_GENERATION_CHECK_OPPOSITE_ORDERS_ONLY": "false",
+    "WARMUP_MODE_ENABLED": "true", "WARMUP_SIGNAL_FREQUENCY": "1", "WARMUP_MIN_AMOUNT": "100.0",
+    "WARMUP_MAX_AMOUNT": "1000.0", "WARMUP_RANDOMNESS_LEVEL": "0.5", "TRADING_STRATEGIES": "momentum_v1",
+    "BALANCE_ADAPTATION_SAFETY_MARGIN": "0.95", "BALANCE_DATA_MAX_AGE_SECONDS": "60",
+    "BALANCE_SYNC_ENABLED": "true", "BALANCE_SYNC_MIN_INTERVAL_SECONDS": "30",
+    "BALANCE_SYNC_TIMEOUT_SECONDS": "5.0", "MARKET_DATA_MAX_AGE_SECONDS": "60",
+    "MARKET_DATA_STALE_WARNING_THRESHOLD_SECONDS": "30", "SIGNAL_PROCESSING_DELAY_ALERT_THRESHOLD_SECONDS": "300",
+    "MODEL_SERVICE_TAKE_PROFIT_PCT": "3.0", "MODEL_SERVICE_MAX_POSITION_SIZE_RATIO": "0.8",
+    "EXIT_STRATEGY_ENABLED": "true", "EXIT_STRATEGY_RATE_LIMIT": "10", "TAKE_PROFIT_ENABLED": "true",
+    "TAKE_PROFIT_PARTIAL_EXIT": "false", "TAKE_PROFIT_PARTIAL_AMOUNT_PCT": "50.0", "STOP_LOSS_ENABLED": "true",
+    "STOP_LOSS_THRESHOLD_PCT": "-2.0", "TRAILING_STOP_ENABLED": "false", "TRAILING_STOP_ACTIVATION_PCT": "2.0",
+    "TRAILING_STOP_DISTANCE_PCT": "1.0", "TIME_BASED_EXIT_ENABLED": "false", "TIME_BASED_EXIT_MAX_HOURS": "24",
+    "TIME_BASED_EXIT_PROFIT_TARGET_PCT": "1.0",
+}  # fmt: skip
+
+
+def problem(environ: dict[str, str]) -> str:
+    """The text of the refusal."""
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(environ)
+    return str(refusal.value)
+
+
+def test_nothing_needs_to_be_set() -> None:
+    settings, warnings = load_settings({})
+    assert settings.uses_embedded_database
+    assert not settings.uses_rabbitmq
+    assert warnings == []
+
+
+def test_the_platforms_environment_is_accepted_as_it_is() -> None:
+    settings, warnings = load_settings(SHARED_PLATFORM_VARIABLES | OWN_PLATFORM_VARIABLES)
+    assert (settings.postgres_host, settings.rabbitmq_host) == ("postgres", "rabbitmq")
+    assert settings.trading_strategies == ("momentum_v1",)
+    assert settings.model_classification_threshold == 0.005
+    assert str(settings.storage_path) == "/models"
+    warned = {warning.split()[0] for warning in warnings}
+    assert warned == {name for name in OWN_PLATFORM_VARIABLES if name.lower() not in Settings.model_fields}
+
+
+def test_what_is_accepted_without_effect_is_no_setting_at_the_same_time() -> None:
+    assert not {name for name in ACCEPTED_BUT_UNUSED if name.lower() in Settings.model_fields}
+    assert all(name.startswith(OWN_PREFIXES) for name in ACCEPTED_BUT_UNUSED)
+
+
+def test_the_environment_of_other_programs_does_not_matter() -> None:
+    settings, _ = load_settings({"PATH": "/bin", "HOME": "/root", "MODELS": "x", "POSTGRES_INITDB_ARGS": "x"})
+    assert settings == load_settings({})[0]
+
+
+def test_the_process_environment_is_not_read_behind_the_callers_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_SERVICE_PORT", "1234")
+    assert load_settings({})[0].model_service_port == 4500
+
+
+def test_an_empty_value_means_not_set() -> None:
+    assert load_settings({"MODEL_SERVICE_PORT": "", "POSTGRES_HOST": ""})[0] == load_settings({})[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("WARMUP_MODE_ENABLD", "WARMUP_MODE_ENABLED"),
+        ("MODEL_QUALITY_TRESHOLD_ACCURACY", "MODEL_QUALITY_THRESHOLD_ACCURACY"),
+        ("TRADING_STRATEGY", "TRADING_STRATEGIES"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_name(name: str, meant: str) -> None:
+    assert problem({name: "1"}) == f"{name}: there is no such setting; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("MODEL_SERVICE_PORT", "http", "a whole number from 0 to 65535"),
+        ("MODEL_SERVICE_PORT", "70000", "a whole number from 0 to 65535"),
+        ("MODEL_SERVICE_LOG_LEVEL", "LOUD", "one of DEBUG, INFO, WARNING, ERROR"),
+        ("MODEL_SERVICE_SCHEMA", 'x"; drop', "text of the form ^[a-z_]"),
+        ("WARMUP_MODE_ENABLED", "maybe", "true or false"),
+        ("WARMUP_RANDOMNESS_LEVEL", "1.5", "a number from 0 to 1"),
+        ("WARMUP_MIN_AMOUNT", "nan", "a number over 0"),
+        ("WARMUP_MIN_AMOUNT", "inf", "a number over 0"),
+        ("STOP_LOSS_THRESHOLD_PCT", "2", "a number over -100 and under 0"),
+        ("MODEL_TRAINING_MODEL_TYPE", "lightgbm", "one of xgboost, random_forest, logistic_regression"),
+        ("TRADING_STRATEGIES", ",", "1 or more different names"),
+        ("TRADING_STRATEGIES", "a,a", "1 or more different names"),
+        ("TRADING_ASSETS", "BTC-USDT", "assets of 4 to 20 letters and digits"),
+        ("TRADING_ASSETS", "BTCUSDT,btcusdt", "different assets"),
+        ("MODEL_RETRAINING_SCHEDULE", "daily", "five cron fields"),
+        ("MODEL_RETRAINING_TIMEZONE", "Mars/Olympus", "UTC or a name such as Europe/Berlin"),
+        ("MODEL_RETRAINING_TIMEZONE", "../../etc/passwd", "UTC or a name such as Europe/Berlin"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, allowed: str) -> None:
+    text = problem({name: value})
+    assert text.startswith(f"{name} is {value!r}; ")
+    assert allowed in text
+    assert "\n" not in text
+
+
+def test_every_fault_gets_its_line() -> None:
+    lines = problem({"MODEL_SERVICE_PORT": "x", "WARMUP_FREQUENCY": "1", "TRADING_FEE_RATE": "1"}).splitlines()
+    assert [line.split()[0].rstrip(":") for line in lines] == [
+        "WARMUP_FREQUENCY",
+        "MODEL_SERVICE_PORT",
+        "TRADING_FEE_RATE",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "text"),
+    [
+        ({"WARMUP_MAX_AMOUNT": "5"}, "WARMUP_MAX_AMOUNT is 5.0; allowed: from WARMUP_MIN_AMOUNT, which is 100.0"),
+        (
+            {"MODEL_PREDICTION_HORIZON_SECONDS": "60"},
+            "MODEL_PREDICTION_HORIZON_SECONDS is 60; allowed: from 3 bars of MARKET_DATA_BAR_SECONDS",
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_named(environ: dict[str, str], text: str) -> None:
+    assert problem(environ).startswith(text)
+
+
+@pytest.mark.parametrize("name", ["MODEL_SERVICE_API_KEY", "POSTGRES_PASSWORD", "RABBITMQ_PASSWORD"])
+def test_secrets_are_in_no_text_of_the_settings(name: str) -> None:
+    settings, warnings = load_settings({name: CANARY})
+    secret = getattr(settings, name.lower())
+    assert isinstance(secret, SecretStr)
+    assert secret.get_secret_value() == CANARY
+    assert CANARY not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()} {warnings}"
+
+
+def test_secrets_are_in_no_message_about_other_faults() -> None:
+    secrets = {"MODEL_SERVICE_API_KEY": CANARY, "POSTGRES_PASSWORD": CANARY, "RABBITMQ_PASSWORD": CANARY}
+    for fault in ({"MODEL_SERVICE_PORT": "x"}, {"WARMUP_MAX_AMOUNT": "5"}, {"MODEL_X": "1"}):
+        with pytest.raises(SettingsError) as refusal:
+            load_settings(secrets | fault)
+        assert CANARY not in f"{refusal.value} {refusal.value!r} {refusal.value.__context__}"
+
+
+def test_names_are_read_from_commas() -> None:
+    settings, _ = load_settings(
+        {"TRADING_STRATEGIES": " a, b ,c", "TRADING_ASSETS": "btcusdt,ETHUSDT", "MARKET_DATA_QUEUES": "none"}
+    )
+    assert settings.trading_strategies == ("a", "b", "c")
+    assert settings.trading_assets == ("BTCUSDT", "ETHUSDT")
+    assert settings.market_data_queues == ()
+
+
+def test_strategies_follow_the_settings() -> None:
+    settings, _ = load_settings({"TRADING_STRATEGIES": "a,b", "TAKE_PROFIT_ENABLED": "false"})
+    strategies = strategies_from(settings)
+    assert [strategy.strategy_id for strategy in strategies] == ["a", "b"]
+    assert all(strategy.take_profit_percent is None for strategy in strategies)
+    assert all(strategy.stop_loss_percent == 2.0 for strategy in strategies)
