@@ -317,6 +317,8 @@ def _generation_limits(settings: Settings, seed: str) -> GenerationLimits:
         burst=settings.signal_generation_burst_allowance,
         none_sample_rate=settings.signal_none_sample_rate,
         seed=seed,
+        # Averages over hundreds of executions: every tenth tick is often enough.
+        statistics_refresh_seconds=max(60.0, 10 * settings.trading_decision_interval_seconds),
     )
 
 

@@ -96,9 +96,8 @@ def training_job(
         "run_id": "run-1",
         "as_of_us": START_US + 10**15,
         "database": DatabaseCoordinates(host="nowhere", port=1, database="none", user="nobody"),
-        "output_directory": output_directory,
-        "seed": 7,
-    }
+        "output_directory": output_directory, "seed": 7, "threads": 1,
+    }  # fmt: skip
     return TrainingJob(strategy=strategy or training_strategy(), **{**defaults, **changes})
 
 

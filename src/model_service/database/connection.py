@@ -90,7 +90,11 @@ class Database:
             return
         try:
             self._pool = await asyncpg.create_pool(
-                **self.connect_arguments(), min_size=1, max_size=self._pool_size, init=_set_codecs
+                **self.connect_arguments(),
+                min_size=1,
+                max_size=self._pool_size,
+                init=_set_codecs,
+                reset=_reset_if_needed,
             )
         except UNAVAILABLE as error:
             raise self._unavailable(error) from error
@@ -239,6 +243,12 @@ def _is_from_driver(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0] == "asyncpg"
+
+
+async def _reset_if_needed(connection: Connection) -> None:
+    """Statements here leave nothing behind in a session, so the round trip of a full reset is paid only after a fault."""
+    if connection.is_in_transaction():
+        await connection.reset()
 
 
 async def _give_back(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Python itself sets the traceback of an exception
 class Refused(Exception):  # noqa: N818 - a refusal is a result of a run
     """No model can be made from these rows.
 

@@ -1,282 +1,193 @@
-"""The embedded transport: messages as rows of the same PostgreSQL that holds everything else.
-
-A queue is a name, a message is a row, an unacknowledged message belongs to a consumer. A consumer holds an advisory
-lock on a connection of its own for as long as it lives; messages whose consumer's lock nobody holds are free again.
-"""
+"""The transport of the embedded default: queues, bindings and messages are rows, and NOTIFY wakes who waits."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import Sequence
-from typing import Any
 
-import asyncpg
+import structlog
 
 from model_service.config.clock import Clock
-from model_service.database.connection import UNAVAILABLE, Database, DatabaseUnavailable
+from model_service.database.connection import Database, DatabaseUnavailable
+from model_service.messaging.backoff import Backoff
+from model_service.messaging.postgres_session import DECLARE, queue_key
+from model_service.messaging.postgres_subscription import PostgresSubscription
 from model_service.messaging.transport import (
-    Delivery,
     OutgoingMessage,
     PublishOutcome,
     QueueState,
+    Subscription,
     TransportUnavailable,
 )
 
-CHANNEL = "model_service_messages"
-RECOVERY_SECONDS = 2.0
-"""How often a waiting consumer looks for messages of consumers that have died."""
+log = structlog.get_logger()
 
-DECLARE_QUEUE = "INSERT INTO model_service.message_queues (queue) VALUES ($1) ON CONFLICT DO NOTHING"
-BIND = """
-    INSERT INTO model_service.message_bindings (exchange, routing_key, queue) VALUES ($1, $2, $2) ON CONFLICT DO NOTHING
-"""
-QUEUE_STATE = """
-    SELECT (SELECT count(*) FROM model_service.messages AS m WHERE m.queue = q.queue AND m.consumer_id IS NULL) AS ready,
-           (SELECT count(DISTINCT consumer_id) FROM model_service.messages AS m WHERE m.queue = q.queue) AS consumers
-    FROM model_service.message_queues AS q WHERE queue = $1
-"""
 PUBLISH = """
     WITH given AS (
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[])
-            WITH ORDINALITY AS g (exchange, routing_key, message_id, headers, body, expires_at, place)
-    ), routed AS (
-        SELECT g.*, q.queue FROM given AS g JOIN model_service.message_queues AS q
-            ON g.exchange = '' AND q.queue = g.routing_key
+            WITH ORDINALITY AS g (exchange, routing_key, message_id, headers, body, expires_at, position)),
+    routed AS (
+        SELECT position, queue, message_id, headers::jsonb, body, expires_at
+        FROM given JOIN model_service.message_queues ON exchange = '' AND queue = routing_key
         UNION ALL
-        SELECT g.*, b.queue FROM given AS g JOIN model_service.message_bindings AS b
-            ON g.exchange <> '' AND b.exchange = g.exchange AND b.routing_key = g.routing_key
-    ), stored AS (
+        SELECT position, queue, message_id, headers::jsonb, body, expires_at
+        FROM given JOIN model_service.message_bindings USING (exchange, routing_key)),
+    inserted AS (
         INSERT INTO model_service.messages (queue, message_id, headers, body, expires_at)
-        SELECT queue, message_id, headers::jsonb, body, expires_at FROM routed ORDER BY place
-        RETURNING queue
-    ), told AS (
-        SELECT pg_notify($7, queue) FROM (SELECT DISTINCT queue FROM stored) AS queues
-    )
-    SELECT DISTINCT place, (SELECT count(*) FROM told) AS told FROM routed
+        SELECT queue, message_id, headers, body, expires_at FROM routed ORDER BY position
+        RETURNING queue),
+    woken AS (SELECT pg_notify($7, queue) FROM (SELECT DISTINCT queue FROM inserted) AS queues)
+    SELECT array_agg(DISTINCT position) AS positions, (SELECT count(*) FROM woken) AS woken FROM routed
 """
-CLAIM = """
-    UPDATE model_service.messages SET consumer_id = $1, deliveries = deliveries + 1
-    WHERE message_seq IN (
-        SELECT message_seq FROM model_service.messages
-        WHERE queue = $2 AND consumer_id IS NULL ORDER BY message_seq LIMIT $3 FOR UPDATE SKIP LOCKED)
-    RETURNING message_seq, body, headers, message_id, deliveries, expires_at
+BIND = """
+    WITH declared AS (
+        INSERT INTO model_service.message_queues (queue) VALUES ($2) ON CONFLICT DO NOTHING)
+    INSERT INTO model_service.message_bindings (exchange, routing_key, queue) VALUES ($1, $2, $2) ON CONFLICT DO NOTHING
 """
-ACKNOWLEDGE = "DELETE FROM model_service.messages WHERE message_seq = ANY($1::bigint[]) AND consumer_id = $2"
-GIVE_BACK = """
-    UPDATE model_service.messages SET consumer_id = NULL
-    WHERE message_seq = ANY($1::bigint[]) AND consumer_id = $2
-"""
-RELEASE_ALL = "UPDATE model_service.messages SET consumer_id = NULL WHERE consumer_id = $1"
-RELEASE_DEAD = """
-    UPDATE model_service.messages SET consumer_id = NULL
-    WHERE queue = $1 AND consumer_id IS NOT NULL AND consumer_id NOT IN (
-        SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
-        WHERE locktype = 'advisory' AND objsubid = 1
-          AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+STATE = """
+    SELECT queue,
+           (SELECT count(*) FROM model_service.messages AS m
+            WHERE m.queue = q.queue AND consumer_id IS NULL AND (expires_at IS NULL OR expires_at > $2)) AS messages,
+           (SELECT count(*) FROM pg_locks
+            WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+              AND (classid::bigint << 32) | objid::bigint = hashtextextended($3, 0)
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS consumers
+    FROM model_service.message_queues AS q WHERE queue = $1
 """
 
 
 class PostgresTransport:
-    """Publish, consume and look at queues that are rows."""
+    """Messages as rows of the service's own database.
+
+    Args:
+        database: an open Database; each subscription connects by itself besides the pool.
+        clock: decides which messages have expired; virtual in the demo.
+    """
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
         self._subscriptions: list[PostgresSubscription] = []
-        self._started = False
+        self._is_connected = False
+        self._probe: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def start(self) -> None:
-        """Nothing to connect: the database's pool is the connection."""
-        self._started = True
+        """As the port says."""
+        self._look_again()
 
     async def close(self) -> None:
-        """Close all subscriptions."""
-        self._started = False
-        for subscription in self._subscriptions:
-            await subscription.close()
+        """As the port says. The Database stays open: it is the caller's."""
+        self._is_closed = True
+        self._is_connected = False
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.gather(self._probe, return_exceptions=True)
+        await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
+        self._subscriptions.clear()
 
     @property
     def is_connected(self) -> bool:
-        """Whether the database's pool is open."""
-        return self._started
+        """Whether PostgreSQL answered last time; after a failure it is tried again in the background."""
+        return self._is_connected
 
     async def declare_exchange_with_queue(self, exchange: str, queue: str) -> None:
-        """A queue that messages to `exchange` with its name as routing key reach. Raises TransportUnavailable."""
-        await self.declare_queue(queue)
-        await self._run(BIND, exchange, queue)
+        """As the port says. Raises TransportUnavailable."""
+        await self._execute(BIND, exchange, queue)
 
     async def declare_queue(self, queue: str) -> None:
-        """A queue. Raises TransportUnavailable."""
-        await self._run(DECLARE_QUEUE, queue)
+        """As the port says. Raises TransportUnavailable."""
+        await self._execute(DECLARE, queue)
 
     async def queue_state(self, queue: str) -> QueueState | None:
-        """A look; None when there is no such queue. Raises TransportUnavailable."""
-        rows = await self._run(QUEUE_STATE, queue)
-        return QueueState(queue, rows[0]["ready"], rows[0]["consumers"]) if rows else None
+        """As the port says. Raises TransportUnavailable."""
+        key = queue_key(self._database.address.schema, queue)
+        try:
+            row = await self._database.fetchrow(STATE, queue, self._clock.now(), key)
+        except DatabaseUnavailable as error:
+            raise self._unavailable(error) from error
+        self._note(None)
+        return None if row is None else QueueState(row["queue"], row["messages"], row["consumers"])
 
-    def subscribe(self, queue: str, *, prefetch: int = 400, declare: bool) -> PostgresSubscription:
-        """Consume `queue`, declaring it first where `declare` is set."""
-        subscription = PostgresSubscription(self._database, self._clock, queue, prefetch=prefetch, declare=declare)
+    def subscribe(self, queue: str, *, prefetch: int = 400, declare: bool) -> Subscription:
+        """As the port says."""
+        subscription = PostgresSubscription(
+            self._database, queue, prefetch=prefetch, declare=declare, clock=self._clock, on_state=self._note
+        )
         self._subscriptions.append(subscription)
         return subscription
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
-        """Store all in one statement; what no queue takes is unroutable. Raises TransportUnavailable."""
+        """As the port says: one statement for all. Raises TransportUnavailable."""
+        now = self._clock.now()
+        outcomes = [PublishOutcome.REFUSED] * len(messages)
+        sendable = [i for i, m in enumerate(messages) if m.expires_at is None or m.expires_at > now]
+        for index, outcome in zip(sendable, await self._insert([messages[i] for i in sendable]), strict=True):
+            outcomes[index] = outcome
+        return outcomes
+
+    async def _insert(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
         if not messages:
             return []
-        rows = await self._run(PUBLISH, *_columns(messages), CHANNEL)
-        routed = {row["place"] for row in rows}
+        sent = False
+        try:
+            async with self._database.acquire() as connection:
+                sent = True
+                statement = self._database.sql(PUBLISH)
+                row = await connection.fetchrow(statement, *_columns(messages), self._database.address.schema)
+        except DatabaseUnavailable as error:
+            if not sent:
+                raise self._unavailable(error) from error
+            self._note(str(error))
+            return [PublishOutcome.UNKNOWN] * len(messages)
+        self._note(None)
+        routed = set(row["positions"] or ()) if row is not None else set()
         return [
-            PublishOutcome.CONFIRMED if place in routed else PublishOutcome.UNROUTABLE
-            for place in range(1, len(messages) + 1)
+            PublishOutcome.CONFIRMED if position in routed else PublishOutcome.UNROUTABLE
+            for position in range(1, len(messages) + 1)
         ]
 
-    async def _run(self, text: str, *arguments: object) -> list[asyncpg.Record]:
+    async def _execute(self, statement: str, *arguments: object) -> None:
         try:
-            return await self._database.fetch(text, *arguments)
+            await self._database.execute(statement, *arguments)
         except DatabaseUnavailable as error:
-            raise TransportUnavailable(str(error)) from error
+            raise self._unavailable(error) from error
+        self._note(None)
 
+    def _unavailable(self, error: DatabaseUnavailable) -> TransportUnavailable:
+        self._note(str(error))
+        return TransportUnavailable(str(error))
 
-class PostgresSubscription:
-    """A consumer of one queue, with a connection of its own that holds its lock and hears notifications."""
+    def _note(self, reason: str | None) -> None:
+        """Log the change, once, and look for the server's return when it went away."""
+        was_connected, self._is_connected = self._is_connected, reason is None and not self._is_closed
+        if self._is_connected and not was_connected:
+            log.info("broker_connected", broker=str(self._database.address))
+        elif was_connected and reason is not None:
+            log.warning("broker_lost", broker=str(self._database.address), reason=reason)
+            self._look_again()
 
-    def __init__(self, database: Database, clock: Clock, queue: str, *, prefetch: int, declare: bool) -> None:
-        self._database = database
-        self._clock = clock
-        self._queue = queue
-        self._prefetch = prefetch
-        self._declare = declare
-        self._consumer_id = secrets.randbits(62)
-        self._connection: asyncpg.Connection | None = None
-        self._unsettled = 0
-        self._news = asyncio.Event()
-        self._next_recovery = 0.0
+    def _look_again(self) -> None:
+        if not self._is_closed and (self._probe is None or self._probe.done()):
+            self._probe = asyncio.create_task(self._until_it_answers(), name="postgres-transport-probe")
 
-    @property
-    def queue(self) -> str:
-        """The name of the queue."""
-        return self._queue
-
-    async def receive(self, *, limit: int = 200, wait_seconds: float, linger_seconds: float = 0.02) -> list[Delivery]:
-        """Up to `limit` messages in order; see the port."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_seconds
+    async def _until_it_answers(self) -> None:
+        backoff = Backoff()
+        said = False
         while True:
-            self._news.clear()
-            deliveries = await self._claim(limit)
-            if deliveries or wait_seconds <= 0:
-                return deliveries
-            left = deadline - loop.time()
-            if left <= 0:
-                return []
-            await self._wait_for_news(min(left, RECOVERY_SECONDS))
-
-    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Done with these for good."""
-        await self._settle(ACKNOWLEDGE, deliveries)
-
-    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Put these back for another try."""
-        await self._settle(GIVE_BACK, deliveries)
-
-    async def close(self) -> None:
-        """Stop consuming; what is unsettled goes back to the queue."""
-        connection, self._connection = self._connection, None
-        if connection is None or connection.is_closed():
-            return
-        try:
-            await connection.execute(self._database.sql(RELEASE_ALL), self._consumer_id)
-            await connection.close(timeout=2.0)
-        except (*UNAVAILABLE, asyncpg.PostgresError):
-            connection.terminate()
-
-    async def _claim(self, limit: int) -> list[Delivery]:
-        room = min(limit, self._prefetch - self._unsettled)
-        if room <= 0:
-            return []
-        connection = await self._connected()
-        try:
-            rows = await connection.fetch(self._database.sql(CLAIM), self._consumer_id, self._queue, room)
-            if not rows and await self._recover(connection):
-                rows = await connection.fetch(self._database.sql(CLAIM), self._consumer_id, self._queue, room)
-        except UNAVAILABLE as error:
-            raise self._lost(error) from error
-        rows.sort(key=lambda row: row["message_seq"])
-        return await self._without_expired(connection, rows)
-
-    async def _without_expired(self, connection: asyncpg.Connection, rows: list[asyncpg.Record]) -> list[Delivery]:
-        now = self._clock.now()
-        expired = [row["message_seq"] for row in rows if row["expires_at"] is not None and row["expires_at"] <= now]
-        if expired:
-            await connection.execute(self._database.sql(ACKNOWLEDGE), expired, self._consumer_id)
-        gone = set(expired)
-        deliveries = [_delivery(row) for row in rows if row["message_seq"] not in gone]
-        self._unsettled += len(deliveries)
-        return deliveries
-
-    async def _recover(self, connection: asyncpg.Connection) -> bool:
-        """Free what dead consumers hold, at most once in RECOVERY_SECONDS; whether there was any."""
-        now = asyncio.get_running_loop().time()
-        if now < self._next_recovery:
-            return False
-        self._next_recovery = now + RECOVERY_SECONDS
-        return str(await connection.execute(self._database.sql(RELEASE_DEAD), self._queue)) != "UPDATE 0"
-
-    async def _settle(self, statement: str, deliveries: Sequence[Delivery]) -> None:
-        if not deliveries:
-            return
-        self._unsettled = max(0, self._unsettled - len(deliveries))
-        connection = self._connection
-        if connection is None or connection.is_closed():
-            # The session is lost, and with it the lock: these messages come again by themselves.
-            return
-        try:
-            await connection.execute(
-                self._database.sql(statement), [delivery.tag for delivery in deliveries], self._consumer_id
-            )
-        except UNAVAILABLE as error:
-            raise self._lost(error) from error
-
-    async def _connected(self) -> asyncpg.Connection:
-        if self._connection is not None and not self._connection.is_closed():
-            return self._connection
-        self._unsettled = 0
-        self._consumer_id = secrets.randbits(62)
-        try:
-            connection = await self._database.connect()
-            await connection.execute("SELECT pg_advisory_lock($1)", self._consumer_id)
-            await connection.add_listener(CHANNEL, self._heard)
-            if self._declare:
-                await connection.execute(self._database.sql(DECLARE_QUEUE), self._queue)
-        except DatabaseUnavailable as error:
-            raise TransportUnavailable(str(error)) from error
-        except UNAVAILABLE as error:
-            raise self._lost(error) from error
-        self._connection = connection
-        return connection
-
-    async def _wait_for_news(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return
-
-    def _heard(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        if payload == self._queue:
-            self._news.set()
-
-    def _lost(self, error: BaseException) -> TransportUnavailable:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
-        return TransportUnavailable(f"PostgreSQL at {self._database.address}: {error or type(error).__name__}")
+            try:
+                await self._database.fetchval("SELECT 1")
+            except DatabaseUnavailable as error:
+                if not said:
+                    log.warning("broker_unreachable", broker=str(self._database.address), reason=str(error))
+                said = True
+                await asyncio.sleep(backoff.next_seconds())
+            else:
+                return self._note(None)
 
 
-def _columns(messages: Sequence[OutgoingMessage]) -> tuple[list[Any], ...]:
+def _columns(messages: Sequence[OutgoingMessage]) -> tuple[list[object], ...]:
     return (
         [message.exchange for message in messages],
         [message.routing_key for message in messages],
@@ -285,7 +196,3 @@ def _columns(messages: Sequence[OutgoingMessage]) -> tuple[list[Any], ...]:
         [message.body for message in messages],
         [message.expires_at for message in messages],
     )
-
-
-def _delivery(row: asyncpg.Record) -> Delivery:
-    return Delivery(row["message_seq"], row["body"], row["headers"], row["message_id"], row["deliveries"] > 1)

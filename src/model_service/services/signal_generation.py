@@ -54,7 +54,7 @@ class GenerationLimits:
     burst: int
     none_sample_rate: float
     seed: str
-    statistics_refresh_seconds: float = 60.0
+    statistics_refresh_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

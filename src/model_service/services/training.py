@@ -89,6 +89,7 @@ class TrainingService:
         self._modes = modes
         self._identifiers = identifiers
         self._limits = limits
+        self._may_have_requests = True
         self.current: CurrentRun | None = None
         self.last_gate: dict[str, Sequence[Mapping[str, Any]]] = {}
 
@@ -117,6 +118,7 @@ class TrainingService:
         if self.current is not None and self.current.run.strategy_id == strategy_id:
             await self._abandon_current()
         await self._store.request(run, reason, previous=live[0].run_id if live else None)
+        self._may_have_requests = True
         log.info("training_requested", strategy=strategy_id, run_id=str(run.run_id), trigger=trigger, reason=reason)
         return run.run_id, "triggered" if self.current is None else "queued"
 
@@ -130,7 +132,8 @@ class TrainingService:
     async def step(self, now: datetime) -> None:
         """Start the oldest request when no child works, and take what a finished child brings."""
         if self.current is None:
-            await self._start_next(now)
+            if self._may_have_requests:
+                await self._start_next(now)
             return
         if await self._is_finished(self.current, now):
             current, self.current = self.current, None
@@ -147,6 +150,7 @@ class TrainingService:
     async def _start_next(self, now: datetime) -> None:
         requested = [run for run in await self._store.live_runs() if run.state == "requested"]
         if not requested:
+            self._may_have_requests = False
             return
         run = requested[0]
         job, refusal = await self._job(run, now)

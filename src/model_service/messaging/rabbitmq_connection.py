@@ -1,0 +1,182 @@
+"""One AMQP connection that can be cut at once and that tells how long the broker has been silent."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
+
+import aio_pika
+import aiormq.abc
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPConnectionError
+from aiormq.connection import TransportFactory
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelLockedResource,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
+from yarl import URL
+
+from model_service.messaging.transport import TransportUnavailable
+
+CONNECT_SECONDS = 10.0
+CALL_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
+HEARTBEAT_SECONDS = 10
+READ_LIMIT_BYTES = 1 << 16
+
+BROKER_ERRORS = (*CONNECTION_EXCEPTIONS, EOFError, TimeoutError)
+REFUSALS = (ChannelNotFoundEntity, ChannelPreconditionFailed, ChannelLockedResource, ChannelAccessRefused)
+"""The broker's word on one queue or exchange; the connection is well."""
+
+T = TypeVar("T")
+
+
+async def ask(call: Awaitable[T], what: str, seconds: float = CALL_SECONDS) -> T:
+    """The broker's answer to `call` within `seconds`.
+
+    Raises one of REFUSALS when the broker refuses it, TransportUnavailable when it cannot answer. The driver ends calls of
+    a lost connection by cancelling them; that is told apart here from a cancellation of the caller.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        async with asyncio.timeout(seconds):
+            return await task
+    except REFUSALS:
+        raise
+    except asyncio.CancelledError as error:
+        current = asyncio.current_task()
+        if task.cancelled() and current is not None and not current.cancelling():
+            raise TransportUnavailable(f"RabbitMQ went away during: {what}") from error
+        raise
+    except BROKER_ERRORS as error:
+        raise TransportUnavailable(f"RabbitMQ did not do: {what} ({describe(error)})") from error
+
+
+def describe(error: BaseException) -> str:
+    """The text of an error, or its type where it has none, without a password."""
+    return str(error) or type(error).__name__
+
+
+class BrokerConnection(aio_pika.Connection):
+    """A plain connection of aio-pika over a socket that we hold ourselves."""
+
+    def __init__(self, url: URL, **arguments: Any) -> None:
+        super().__init__(url, **arguments)
+        self._socket = _SocketFactory()
+        self.kwargs["transport_factory"] = self._socket
+        self.lost = asyncio.Event()
+        self.close_callbacks.add(self._on_lost)
+
+    @classmethod
+    async def open(cls, url: str, name: str) -> BrokerConnection:
+        """Connect. Raises one of BROKER_ERRORS."""
+        address = URL(url).update_query(heartbeat=HEARTBEAT_SECONDS, name=name)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            connection = await aio_pika.connect(address, connection_class=cls)
+        assert isinstance(connection, cls)
+        return connection
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the connection lives and the broker has not blocked it because it lacks memory or disk."""
+        return not self.lost.is_set() and self.transport is not None and _is_done_at_once(self.driver.ready())
+
+    @property
+    def driver(self) -> aiormq.abc.AbstractConnection:
+        """The connection of the layer below. Raises TransportUnavailable when it is closed."""
+        if self.transport is None:
+            raise TransportUnavailable("RabbitMQ: the connection is closed")
+        return self.transport.connection
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago the broker sent its last byte; it sends a heartbeat every five seconds."""
+        return self._socket.silent_seconds
+
+    async def channel_for(self, what: str, *, confirms: bool = False) -> aiormq.abc.AbstractChannel:
+        """A new channel of the layer below. Raises TransportUnavailable."""
+        opening = self.driver.channel(publisher_confirms=confirms, on_return_raises=confirms)
+        return await ask(opening, f"open a channel to {what}")
+
+    def cut(self) -> None:
+        """End it with a reset, so that nothing that still waits in a buffer on this side is sent later."""
+        self._socket.reset()
+        self.lost.set()
+
+    async def end(self) -> None:
+        """Close it in order, or cut it when the broker does not answer."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.close()
+        except BROKER_ERRORS:
+            pass  # it is cut below
+        finally:
+            self.cut()
+
+    def _on_lost(self, *_: object) -> None:
+        self.lost.set()
+
+
+class _SocketFactory(TransportFactory):
+    """Opens the socket for the driver and keeps hold of it."""
+
+    def __init__(self) -> None:
+        self._reader: _TimedReader | None = None
+        self._transport: asyncio.Transport | None = None
+
+    async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop = asyncio.get_running_loop()
+        provider = options.pop("ssl_context_provider")
+        context = await provider.get_context() if url.scheme == "amqps" else None
+        reader = _TimedReader(limit=READ_LIMIT_BYTES, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        try:
+            transport, _ = await loop.create_connection(lambda: protocol, url.host, url.port, ssl=context, **options)
+        except OSError as error:
+            raise AMQPConnectionError(*error.args) from error
+        self._reader, self._transport = reader, transport
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    @property
+    def silent_seconds(self) -> float:
+        return 0.0 if self._reader is None else self._reader.silent_seconds
+
+    def reset(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        raw = self._transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+
+class _TimedReader(asyncio.StreamReader):
+    """A stream that notes when bytes came."""
+
+    def __init__(self, *, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=limit, loop=loop)
+        self._clock = loop.time
+        self._last = loop.time()
+
+    @property
+    def silent_seconds(self) -> float:
+        return self._clock() - self._last
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]
+        self._last = self._clock()
+        super().feed_data(data)
+
+
+def _is_done_at_once(awaitable: Coroutine[Any, Any, object]) -> bool:
+    """Whether a coroutine has nothing to wait for; it is not run any further."""
+    try:
+        awaitable.send(None)
+    except StopIteration:
+        return True
+    finally:
+        awaitable.close()
+    return False
