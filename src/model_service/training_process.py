@@ -64,6 +64,8 @@ class ChildLauncher:
             sys.executable,
             "-m",
             "model_service.training_worker",
+            "--parent",
+            str(os.getpid()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,

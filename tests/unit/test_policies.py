@@ -26,7 +26,8 @@ FEATURES = np.zeros(3, dtype=np.float32)
 class FixedModel:
     """Says the same of every row: buy first, sell second."""
 
-    def __init__(self, probability: tuple[float, float], expected: tuple[float, float]) -> None:
+    def __init__(self, probability: tuple[float, float], expected: tuple[float, float], break_even: float) -> None:
+        self.break_even = break_even
         self._answer = SimpleNamespace(probability=np.array(probability), expected_net_return=np.array(expected))
 
     def predict(self, features: Any, side_signs: Any) -> Any:
@@ -35,8 +36,10 @@ class FixedModel:
         return self._answer
 
 
-def model_policy(probability: tuple[float, float], expected: tuple[float, float]) -> ModelPolicy:
-    return ModelPolicy(FixedModel(probability, expected), "v3")  # type: ignore[arg-type]
+def model_policy(
+    probability: tuple[float, float], expected: tuple[float, float], break_even: float = 0.5
+) -> ModelPolicy:
+    return ModelPolicy(FixedModel(probability, expected, break_even), "v3")  # type: ignore[arg-type]
 
 
 @given(
@@ -82,16 +85,14 @@ def test_the_model_acts_on_the_side_with_the_better_expectation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probability", "expected", "reason"),
+    ("probability", "break_even", "reason"),
     [
-        ((0.45, 0.3), (0.001, -0.001), Reason(ReasonCode.MODEL_ABSTAINS, 0.45, 0.5)),
-        ((0.55, 0.3), (-0.0005, -0.001), Reason(ReasonCode.MODEL_ABSTAINS, -0.0005, 0.0)),
+        ((0.45, 0.3), 0.4, Reason(ReasonCode.MODEL_ABSTAINS, 0.45, 0.5)),
+        ((0.55, 0.3), 0.58, Reason(ReasonCode.MODEL_ABSTAINS, 0.55, 0.58)),
     ],
 )
-def test_the_model_abstains_and_says_why(
-    probability: tuple[float, float], expected: tuple[float, float], reason: Reason
-) -> None:
-    proposal = model_policy(probability, expected).propose(strategy(), snapshot(), FEATURES, 10.0)
+def test_the_model_abstains_and_says_why(probability: tuple[float, float], break_even: float, reason: Reason) -> None:
+    proposal = model_policy(probability, (0.001, -0.001), break_even).propose(strategy(), snapshot(), FEATURES, 10.0)
     assert proposal.none_reason == reason
     assert proposal.probabilities.buy == proposal.probabilities.sell
     assert proposal.probabilities.buy > 0, "exploration keeps every side possible"

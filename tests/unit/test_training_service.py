@@ -64,7 +64,9 @@ class FakeWorld:
     active_version: ModelVersion | None = None
 
     # the store
-    async def request(self, run: TrainingRun, reason: str, *, previous: UUID | None) -> None:
+    async def request(
+        self, run: TrainingRun, reason: str, *, previous: UUID | None, error_code: str | None = None
+    ) -> None:
         if previous is not None:
             self.superseded[previous] = run.run_id
             del self.runs[previous]

@@ -246,7 +246,7 @@ def _is_from_driver(error: BaseException) -> bool:
 
 
 async def _reset_if_needed(connection: Connection) -> None:
-    """Statements here leave nothing behind in a session, so the round trip of a full reset is paid only after a fault."""
+    """Statements here leave nothing behind in a session, so a full reset is paid for only after a fault."""
     if connection.is_in_transaction():
         await connection.reset()
 

@@ -15,11 +15,9 @@ from model_service.database.bars import BarStore
 from model_service.database.connection import Connection, Database
 from model_service.market.snapshot import Bar
 from model_service.services.ports import FilledSignal, Outcome
-from model_service.trades.labels import ExitRule
+from model_service.trades.labels import EXIT_RULE_CODES
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-EXIT_RULE_CODES = {rule: code for code, rule in enumerate(ExitRule)}
-"""Exit rules as small numbers in the samples, in the order of their declaration."""
 
 DUE = """
     SELECT s.signal_id, s.strategy_id, s.asset, s.side, s.model_version, s.horizon_seconds, s.take_profit_percent,

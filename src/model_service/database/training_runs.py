@@ -19,12 +19,15 @@ LIVE = f"""
 """  # noqa: S608 - constants of this file
 LAST = f"""
     SELECT {COLUMNS} FROM model_service.training_runs
-    WHERE strategy_id = $1 AND state <> 'skipped' ORDER BY requested_at DESC, run_id LIMIT 1
+    WHERE strategy_id = $1 AND state <> 'skipped' AND error_code IS DISTINCT FROM 'not_enough_data'
+    ORDER BY requested_at DESC, run_id LIMIT 1
 """  # noqa: S608 - constants of this file
 INSERT = """
     INSERT INTO model_service.training_runs
-        (run_id, strategy_id, training_type, trigger, reason, state, requested_at, outcomes_seen, finished_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $6 = 'skipped' THEN $7::timestamptz END)
+        (run_id, strategy_id, training_type, trigger, reason, state, requested_at, outcomes_seen, error_code,
+         error_hint, finished_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $6 = 'refused' THEN $5 END,
+            CASE WHEN $6 IN ('skipped', 'refused') THEN $7::timestamptz END)
 """
 SUPERSEDE = """
     UPDATE model_service.training_runs SET state = 'superseded', superseded_by = $2, finished_at = $3
@@ -55,14 +58,16 @@ class PostgresTrainingStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def request(self, run: TrainingRun, reason: str, *, previous: UUID | None) -> None:
+    async def request(
+        self, run: TrainingRun, reason: str, *, previous: UUID | None, error_code: str | None = None
+    ) -> None:
         """Insert a run; a live one of the strategy, `previous`, becomes superseded by it in the same transaction."""
         async with self._database.transaction() as connection:
             if previous is not None:
                 await connection.execute(self._database.sql(SUPERSEDE), previous, run.run_id, run.requested_at)
             await connection.execute(
                 self._database.sql(INSERT), run.run_id, run.strategy_id, run.training_type, run.trigger, reason,
-                run.state, run.requested_at, run.outcomes_seen,
+                run.state, run.requested_at, run.outcomes_seen, error_code,
             )  # fmt: skip
 
     async def live_runs(self) -> Sequence[TrainingRun]:

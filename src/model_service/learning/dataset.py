@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from model_service.learning.refusal import Refused
 from model_service.models.features import FEATURE_NAMES, align_to_side
+from model_service.trades.labels import EXIT_RULE_CODES
 
 LEAST_SPAN_HORIZONS = 30
 Rows = NDArray[np.void]
@@ -92,7 +93,9 @@ def dataset_report(dataset: Dataset, dropped: Mapping[str, int], horizon_us: int
         "last_decided_us": spans[1],
         "span_horizons": round((spans[1] - spans[0]) / horizon_us, 3),
         "rows_by_asset_code": _counts(dataset.asset_codes),
-        "rows_by_exit_rule": _counts(dataset.exit_rules),
+        "rows_by_exit_rule": {
+            rule.value: int(np.sum(dataset.exit_rules == code)) for rule, code in EXIT_RULE_CODES.items()
+        },
         "rows_warmup": int(np.sum(dataset.is_warmup)),
         "rows_reduction": int(np.sum(dataset.is_reduction)),
         "share_of_wins": _share(dataset.labels),

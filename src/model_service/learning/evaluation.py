@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from model_service.learning.dataset import Dataset
 from model_service.models.calibration import Calibration
+from model_service.models.decision_rule import action_floor, would_take
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -60,7 +61,7 @@ def evaluate(
     test: Dataset, served: Score, native: Score, calibration: Calibration, majority_class: int, action_threshold: float
 ) -> Evaluation:
     """Judge a candidate by its served scores, and compare them with those of its native form."""
-    floor = action_floor(calibration, action_threshold)
+    floor = action_floor(calibration.break_even, action_threshold)
     own, other = _both_sides(served, test)
     taken = would_take(calibration.probability(own), calibration.probability(other), test.side_signs, floor)
     native_own, native_other = _both_sides(native, test)
@@ -78,18 +79,6 @@ def evaluate(
         decisions_changed=int(np.sum(taken != native_taken)),
         action_floor=floor,
     )
-
-
-def action_floor(calibration: Calibration, action_threshold: float) -> float:
-    """The probability from which a candidate acts: max(0.5, break-even, the strategy's threshold) (METHOD 8)."""
-    return max(0.5, calibration.break_even, action_threshold)
-
-
-def would_take(own: Floats, other: Floats, side_signs: NDArray[np.int8], floor: float) -> Mask:
-    """Rows where the logged side reaches the floor and is the better of both; of two equal sides, buy."""
-    better = (own > other) | ((own == other) & (side_signs > 0))
-    taken: Mask = (own >= floor) & better
-    return taken
 
 
 def _both_sides(score: Score, test: Dataset) -> tuple[Floats, Floats]:

@@ -10,7 +10,6 @@ from functools import partial
 
 import aiormq.abc
 import structlog
-from aiormq.exceptions import ChannelNotFoundEntity
 
 from model_service.messaging.backoff import FIRST_SECONDS, Backoff
 from model_service.messaging.rabbitmq_connection import REFUSALS, BrokerConnection, ask, describe
@@ -163,9 +162,7 @@ class RabbitSubscription:
         self._channel = channel
         try:
             await ask(channel.basic_qos(prefetch_count=self._prefetch), f"set the prefetch of {self._queue}")
-            await ask(
-                channel.basic_consume(self._queue, partial(self._on_message, channel)), f"consume {self._queue}"
-            )
+            await ask(channel.basic_consume(self._queue, partial(self._on_message, channel)), f"consume {self._queue}")
             self._trouble = None
             backoff.reset()
             self._log.info("queue_consumed")

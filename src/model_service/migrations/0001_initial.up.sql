@@ -46,6 +46,7 @@ CREATE INDEX trading_signals_open_orders ON model_service.trading_signals (decid
     WHERE order_state IS NULL OR order_state IN ('pending', 'partially_filled');
 CREATE INDEX trading_signals_ended ON model_service.trading_signals (decided_at DESC)
     WHERE order_state IN ('filled', 'rejected', 'cancelled');
+CREATE INDEX trading_signals_by_time ON model_service.trading_signals (decided_at DESC);
 CREATE INDEX trading_signals_by_strategy ON model_service.trading_signals (strategy_id, decided_at DESC);
 
 -- Draws of `none`, sampled at rate `sample_rate`.

@@ -9,6 +9,7 @@ from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.models.artifact import LoadedModel
+from model_service.models.decision_rule import action_floor, would_take
 from model_service.policies.base import ActionProbabilities, Proposal, action_rate
 from model_service.policies.reasons import Reason, ReasonCode
 
@@ -36,25 +37,22 @@ class ModelPolicy:
         prediction = self.model.predict(np.stack([features, features]), SIDE_SIGNS)
         probability = {side: float(prediction.probability[index]) for index, side in enumerate(SIDES)}
         expected = {side: float(prediction.expected_net_return[index]) for index, side in enumerate(SIDES)}
-        better = max(SIDES, key=lambda side: expected[side])
-        acts = expected[better] > 0.0 and probability[better] >= strategy.action_threshold
+        floor = action_floor(self.model.break_even, strategy.action_threshold)
+        taken = would_take(prediction.probability, prediction.probability[::-1], SIDE_SIGNS, floor)
+        chosen = {side for index, side in enumerate(SIDES) if taken[index]}
         rate = action_rate(strategy, tick_seconds)
         explore = rate * strategy.exploration_rate / 2.0
-        exploit = rate * (1.0 - strategy.exploration_rate) if acts else 0.0
-        by_side = {side: explore + (exploit if side is better else 0.0) for side in SIDES}
+        exploit = rate * (1.0 - strategy.exploration_rate)
+        by_side = {side: explore + (exploit if side in chosen else 0.0) for side in SIDES}
         return Proposal(
             policy=self.name,
             probabilities=ActionProbabilities(by_side[Side.BUY], by_side[Side.SELL]),
             confidence=probability,
-            none_reason=_why_none(acts, rate, probability[better], strategy.action_threshold, expected[better]),
+            none_reason=_why_none(bool(chosen), rate, max(probability.values()), floor),
             model_version=self.version,
             expected_net_return=expected,
         )
 
 
-def _why_none(acts: bool, rate: float, probability: float, threshold: float, expected: float) -> Reason:
-    if acts:
-        return Reason(ReasonCode.NOT_DRAWN, rate, 1.0)
-    if probability < threshold:
-        return Reason(ReasonCode.MODEL_ABSTAINS, probability, threshold)
-    return Reason(ReasonCode.MODEL_ABSTAINS, expected, 0.0)
+def _why_none(acts: bool, rate: float, probability: float, floor: float) -> Reason:
+    return Reason(ReasonCode.NOT_DRAWN, rate, 1.0) if acts else Reason(ReasonCode.MODEL_ABSTAINS, probability, floor)

@@ -65,8 +65,14 @@ class ServiceOperations:
     async def request_training(
         self, strategy_id: str, training_type: TrainingType, *, actor: str
     ) -> tuple[UUID, Literal["triggered", "queued"]]:
-        """Ask for a run by hand. Raises NotFound when there is no such strategy."""
+        """Ask for a run by hand.
+
+        Raises:
+            NotFound: when there is no such strategy.
+            Refused: when there are fewer samples than a full run needs; the refusal is recorded as a run.
+        """
         now = self._clock.now()
+        await self._check_data(strategy_id, training_type, now)
         answer = await self._training.request(strategy_id, training_type, "manual", f"asked for by {actor}", now)
         await self._audit(actor, "train", strategy_id, {"training_type": training_type, "run_id": str(answer[0])})
         return answer
@@ -87,6 +93,16 @@ class ServiceOperations:
         await self._modes.resume(strategy_id, actor=actor, reason=reason, now=self._clock.now())
         details = {"from": before, "to": self._modes.mode(strategy_id), "reason": reason}
         await self._audit(actor, "resume", strategy_id, details)
+
+    async def _check_data(self, strategy_id: str, training_type: TrainingType, now: datetime) -> None:
+        wanted = self._modes.known(strategy_id).minimum_dataset_size
+        samples = await self._training.sample_count(strategy_id)
+        if training_type == "incremental" or samples >= wanted:
+            return
+        hint = f"{strategy_id} has {samples} labelled outcomes; a full run needs {wanted}."
+        run_id = await self._training.refuse(strategy_id, training_type, "manual", "not_enough_data", hint, now)
+        details = {"samples": samples, "minimum": wanted, "training_id": str(run_id)}
+        raise Refused("not_enough_data", hint, details)
 
     def next_scheduled(self, strategy_id: str | None) -> datetime | None:
         """The next slot of the schedule, which is the same for every strategy; None when there is no schedule."""

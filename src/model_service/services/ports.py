@@ -183,7 +183,9 @@ class TrainingRun:
 class TrainingStore(Protocol):
     """Runs as rows."""
 
-    async def request(self, run: TrainingRun, reason: str, *, previous: UUID | None) -> None:
+    async def request(
+        self, run: TrainingRun, reason: str, *, previous: UUID | None, error_code: str | None = None
+    ) -> None:
         """Insert a run; a live one of the strategy, `previous`, becomes superseded by it in the same transaction."""
         ...
 

@@ -122,6 +122,20 @@ class TrainingService:
         log.info("training_requested", strategy=strategy_id, run_id=str(run.run_id), trigger=trigger, reason=reason)
         return run.run_id, "triggered" if self.current is None else "queued"
 
+    async def sample_count(self, strategy_id: str) -> int:
+        """Labelled outcomes of a strategy."""
+        return await self._store.sample_count(strategy_id)
+
+    async def refuse(
+        self, strategy_id: str, training_type: TrainingType, trigger: TriggerKind, code: str, hint: str, now: datetime
+    ) -> UUID:
+        """Record a request that cannot be granted as the data are; returns its run."""
+        samples = await self._store.sample_count(strategy_id)
+        run = TrainingRun(self._identifiers.new(), strategy_id, training_type, trigger, "refused", now, samples)
+        await self._store.request(run, hint, previous=None, error_code=code)
+        log.info("training_refused", strategy=strategy_id, run_id=str(run.run_id), code=code, hint=hint)
+        return run.run_id
+
     async def skip(self, strategy_id: str, trigger: TriggerKind, reason: str, now: datetime) -> None:
         """Record a trigger that found nothing new to learn from."""
         samples = await self._store.sample_count(strategy_id)

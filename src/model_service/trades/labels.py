@@ -39,6 +39,10 @@ class ExitRule(StrEnum):
     REPORTED = "reported"
 
 
+EXIT_RULE_CODES = {rule: code for code, rule in enumerate(ExitRule)}
+"""Exit rules as small numbers, as samples carry them: the order of the declaration, which is only ever added to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """The entry fills of one signal, as one.

@@ -1,0 +1,26 @@
+"""When a model acts, and on which side: one rule for the live policy and for the evaluation that judges it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def action_floor(break_even: float, action_threshold: float) -> float:
+    """The calibrated probability from which a model acts: max(0.5, break-even, the strategy's threshold) (METHOD 8)."""
+    return max(0.5, break_even, action_threshold)
+
+
+def would_take(
+    own: NDArray[np.float64], other: NDArray[np.float64], side_signs: NDArray[np.int8], floor: float
+) -> NDArray[np.bool_]:
+    """Whether the model would act on each row's side: it reaches the floor and is the better one; of equal sides, buy.
+
+    Args:
+        own: calibrated probability of the row's side, (n,).
+        other: of the opposite side, (n,).
+        side_signs: +1 for rows of a buy, -1 for rows of a sell, (n,).
+    """
+    better = (own > other) | ((own == other) & (side_signs > 0))
+    taken: NDArray[np.bool_] = (own >= floor) & better
+    return taken
