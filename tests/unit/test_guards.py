@@ -48,6 +48,10 @@ def test_everything_in_order_passes() -> None:
         ({"snapshot": snapshot(spread_percent=float("nan"))}, Reason(ReasonCode.BOOK_INVALID, None, 0.0)),
         ({"open_orders": (order(Side.SELL),)}, Reason(ReasonCode.OPEN_ORDER, 1.0, 0.0)),
         ({"position_amount": 9_800.0}, Reason(ReasonCode.POSITION_LIMIT, 10_300.0, 10_000.0)),
+        (
+            {"platform_position_amount": 19_800.0, "platform_limit_amount": 20_000.0},
+            Reason(ReasonCode.PLATFORM_POSITION_LIMIT, 20_300.0, 20_000.0),
+        ),
         ({"amount": Decimal("9.99")}, Reason(ReasonCode.AMOUNT_BELOW_MINIMUM, 9.99, 10.0)),
         ({"tokens": 0.4}, Reason(ReasonCode.RATE_LIMITED, 0.4, 1.0)),
     ],

@@ -18,6 +18,7 @@ class ReasonCode(StrEnum):
     NOT_DRAWN = "not_drawn"
     OPEN_ORDER = "open_order"
     POSITION_LIMIT = "position_limit"
+    PLATFORM_POSITION_LIMIT = "platform_position_limit"
     AMOUNT_BELOW_MINIMUM = "amount_below_minimum"
     RATE_LIMITED = "rate_limited"
     DECISION_FAILED = "decision_failed"

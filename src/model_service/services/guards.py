@@ -30,6 +30,9 @@ class OpeningRequest:
     Attributes:
         position_amount: signed quote value of the strategy's position in the asset.
         amount: quote currency that the signal would ask for.
+        platform_position_amount: signed quote value of the position in the platform's own table, all strategies and
+            people together; 0 where there is no such table.
+        platform_limit_amount: the limits of all strategies on the asset added up.
         tokens: what the rate limit has left.
     """
 
@@ -41,6 +44,8 @@ class OpeningRequest:
     position_amount: float
     open_orders: Sequence[OpenOrder]
     tokens: float
+    platform_position_amount: float = 0.0
+    platform_limit_amount: float = math.inf
 
 
 def refuse_opening(request: OpeningRequest) -> Reason | None:
@@ -85,12 +90,19 @@ def _no_open_order(request: OpeningRequest) -> Reason | None:
 
 
 def _within_position_limit(request: OpeningRequest) -> Reason | None:
-    before = request.position_amount
-    after = before + request.side.sign * float(request.amount)
     limit = float(request.strategy.maximum_position_amount)
-    if abs(after) > limit and abs(after) > abs(before):
-        return Reason(ReasonCode.POSITION_LIMIT, abs(after), limit)
-    return None
+    return _over(request, request.position_amount, limit, ReasonCode.POSITION_LIMIT)
+
+
+def _within_platform_position_limit(request: OpeningRequest) -> Reason | None:
+    # The table often counts twice (CONTRACTS 0.11), so it may refuse too early; it never lets more through.
+    limit = request.platform_limit_amount
+    return _over(request, request.platform_position_amount, limit, ReasonCode.PLATFORM_POSITION_LIMIT)
+
+
+def _over(request: OpeningRequest, before: float, limit: float, code: ReasonCode) -> Reason | None:
+    after = before + request.side.sign * float(request.amount)
+    return Reason(code, abs(after), limit) if abs(after) > limit and abs(after) > abs(before) else None
 
 
 def _amount_above_minimum(request: OpeningRequest) -> Reason | None:
@@ -109,6 +121,7 @@ OPENING_GUARDS: tuple[Callable[[OpeningRequest], Reason | None], ...] = (
     _valid_book,
     _no_open_order,
     _within_position_limit,
+    _within_platform_position_limit,
     _amount_above_minimum,
     _within_rate_limit,
 )

@@ -106,6 +106,10 @@ class DecisionStore(Protocol):
         """Orders that may still fill, of our own signals and of the shared table where it exists."""
         ...
 
+    async def shared_positions(self) -> Mapping[str, float]:
+        """Signed base units by asset as the platform's own table has them; empty where there is none."""
+        ...
+
     async def execution_statistics(self) -> Mapping[PositionKey, ExecutionStatistics]:
         """Of the newest executions."""
         ...

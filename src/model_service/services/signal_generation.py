@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from model_service.contracts.signals import TradingSignal
 from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.market.state import AssetMarket
-from model_service.models.features import FEATURE_SET, DecisionContext, encode_features, feature_vector
+from model_service.models.features import FEATURE_SET, encode_features, feature_vector
 from model_service.policies.base import ActionProbabilities, Proposal
 from model_service.policies.exit import propose_exit
 from model_service.policies.reasons import Reason, ReasonCode
+from model_service.services.decision import decision_context, draw_amount, draw_side, quote_amount, snapshot_message
 from model_service.services.guards import GuardLimits, OpeningRequest, market_data_reason, refuse_opening
 from model_service.services.modes import Modes
 from model_service.services.ports import (
@@ -33,13 +35,13 @@ from model_service.services.ports import (
     Intent,
     NoneDraw,
     OpenOrder,
+    PositionKey,
     SilentTick,
 )
 from model_service.services.rate_limit import TokenBucket
 from model_service.trades.ledger import Lot
 
 log = structlog.get_logger()
-CENT = Decimal("0.01")
 NO_STATISTICS = ExecutionStatistics(math.nan, math.nan, math.nan, math.nan)
 
 
@@ -66,6 +68,7 @@ class _Tick:
     lots: Sequence[Lot]
     orders: Sequence[OpenOrder]
     features: NDArray[np.float32]
+    platform_position: float
     now: datetime
     seed: str
 
@@ -77,11 +80,16 @@ class _Tick:
 
 @dataclass(slots=True)
 class _Pass:
-    """What one pass has decided so far."""
+    """What one pass starts from, and what it has decided so far."""
 
-    signals: list[DecidedSignal]
-    nones: list[NoneDraw]
-    silent: list[SilentTick]
+    now: datetime
+    snapshots: Mapping[str, MarketSnapshot]
+    lots: Mapping[PositionKey, Sequence[Lot]]
+    orders: Sequence[OpenOrder]
+    platform_positions: Mapping[str, float]
+    signals: list[DecidedSignal] = field(default_factory=list)
+    nones: list[NoneDraw] = field(default_factory=list)
+    silent: list[SilentTick] = field(default_factory=list)
 
 
 class SignalGenerator:
@@ -106,6 +114,10 @@ class SignalGenerator:
             strategy.strategy_id: TokenBucket(per_minute=limits.rate_per_minute, burst=limits.burst)
             for strategy in self.strategies
         }
+        self._platform_limits: dict[str, float] = defaultdict(float)
+        for strategy in self.strategies:
+            for asset in strategy.assets:
+                self._platform_limits[asset] += float(strategy.maximum_position_amount)
         self._next_tick: datetime | None = None
         self._statistics: Mapping[tuple[str, str], ExecutionStatistics] = {}
         self._statistics_due: datetime | None = None
@@ -119,13 +131,16 @@ class SignalGenerator:
             return ()
         self._next_tick = _next_multiple(now, self._limits.tick_seconds)
         await self._refresh_statistics(now)
-        lots = await self._store.open_lots()
-        orders = await self._store.open_orders(now)
-        decided = _Pass([], [], [])
-        snapshots = {asset: market.snapshot(now) for asset, market in self._markets.items()}
+        decided = _Pass(
+            now=now,
+            snapshots={asset: market.snapshot(now) for asset, market in self._markets.items()},
+            lots=await self._store.open_lots(),
+            orders=await self._store.open_orders(now),
+            platform_positions=await self._store.shared_positions(),
+        )
         for strategy in self.strategies:
             for asset in strategy.assets:
-                self._tick_asset(strategy, snapshots[asset], lots, orders, now, decided)
+                self._tick_asset(strategy, asset, decided)
         await self._store.record(decided.signals, decided.nones, decided.silent)
         self.signals += len(decided.signals)
         self.model_signals += sum(one.signal.model_version is not None for one in decided.signals)
@@ -135,43 +150,38 @@ class SignalGenerator:
         """How long until `step` has something to do."""
         return 0.0 if self._next_tick is None else max(0.0, (self._next_tick - now).total_seconds())
 
-    def _tick_asset(
-        self,
-        strategy: StrategyDefinition,
-        snapshot: MarketSnapshot,
-        lots: Mapping[tuple[str, str], Sequence[Lot]],
-        orders: Sequence[OpenOrder],
-        now: datetime,
-        decided: _Pass,
-    ) -> None:
+    def _tick_asset(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> None:
         self.ticks += 1
-        key = (strategy.strategy_id, snapshot.asset)
-        open_lots = lots.get(key, ())
-        relevant = [
-            order
-            for order in orders
-            if order.asset == snapshot.asset and order.strategy_id in (None, strategy.strategy_id)
-        ]
-        context = decision_context(
-            strategy, snapshot, open_lots, relevant, self._statistics.get(key, NO_STATISTICS), now
-        )
-        tick = _Tick(
-            strategy=strategy,
-            snapshot=snapshot,
-            lots=open_lots,
-            orders=relevant,
-            features=feature_vector(snapshot, context),
-            now=now,
-            seed=f"{self._limits.seed}:{strategy.strategy_id}:{snapshot.asset}:{now.isoformat()}",
-        )
+        tick = self._tick(strategy, asset, decided)
         try:
             outcome = self._decide(tick, decided)
         except (ArithmeticError, ValueError, KeyError, IndexError, RuntimeError) as error:
             # One strategy that fails must not silence the others.
-            log.exception("decision_failed", strategy=strategy.strategy_id, asset=snapshot.asset, error=str(error))
+            log.exception("decision_failed", strategy=strategy.strategy_id, asset=asset, error=str(error))
             outcome = Reason(ReasonCode.DECISION_FAILED)
         if outcome is not None:
-            decided.silent.append(SilentTick(strategy.strategy_id, snapshot.asset, now, outcome))
+            decided.silent.append(SilentTick(strategy.strategy_id, asset, decided.now, outcome))
+
+    def _tick(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> _Tick:
+        key, snapshot, now = (strategy.strategy_id, asset), decided.snapshots[asset], decided.now
+        lots = decided.lots.get(key, ())
+        orders = [
+            order
+            for order in decided.orders
+            if order.asset == asset and order.strategy_id in (None, strategy.strategy_id)
+        ]
+        statistics = self._statistics.get(key, NO_STATISTICS)
+        context = decision_context(strategy, snapshot, lots, orders, statistics, now)
+        return _Tick(
+            strategy=strategy,
+            snapshot=snapshot,
+            lots=lots,
+            orders=orders,
+            features=feature_vector(snapshot, context),
+            platform_position=decided.platform_positions.get(asset, 0.0),
+            now=now,
+            seed=f"{self._limits.seed}:{strategy.strategy_id}:{asset}:{now.isoformat()}",
+        )
 
     def _decide(self, tick: _Tick, decided: _Pass) -> Reason | None:
         """Append a signal and return None, or return the reason for silence. An exit goes before an opening."""
@@ -190,7 +200,7 @@ class SignalGenerator:
         proposal = propose_exit(tick.strategy, tick.lots, tick.snapshot.price, tick.now)
         if proposal is None:
             return None
-        amount = _quote_amount(proposal.quantity, tick.snapshot.price)
+        amount = quote_amount(proposal.quantity, tick.snapshot.price)
         if amount < tick.strategy.exchange_minimum_amount:
             return None
         probabilities = ActionProbabilities(float(proposal.side is Side.BUY), float(proposal.side is Side.SELL))
@@ -213,10 +223,10 @@ class SignalGenerator:
             return policy
         rng = random.Random(tick.seed)  # noqa: S311 - recorded randomness, not secrecy
         proposal = policy.propose(tick.strategy, tick.snapshot, tick.features, self._limits.tick_seconds)
-        amount = _draw_amount(tick.strategy, rng)
+        amount = draw_amount(tick.strategy, rng)
         refused = self._refused_sides(tick, amount)
         allowed = proposal.probabilities.masked(refused)
-        drawn = _draw_side(proposal.probabilities, rng.random())
+        drawn = draw_side(proposal.probabilities, rng.random())
         if drawn is None or drawn in refused:
             self._keep_none(tick, proposal, allowed, rng, decided)
             return proposal.none_reason if drawn is None else refused[drawn]
@@ -230,7 +240,16 @@ class SignalGenerator:
         refused = {}
         for side in Side:
             request = OpeningRequest(
-                tick.strategy, self._limits.guards, tick.snapshot, side, amount, position, tick.orders, tokens
+                strategy=tick.strategy,
+                limits=self._limits.guards,
+                snapshot=tick.snapshot,
+                side=side,
+                amount=amount,
+                position_amount=position,
+                open_orders=tick.orders,
+                tokens=tokens,
+                platform_position_amount=tick.platform_position * tick.snapshot.price,
+                platform_limit_amount=self._platform_limits[tick.snapshot.asset],
             )
             reason = refuse_opening(request)
             if reason is not None:
@@ -330,62 +349,6 @@ class SignalGenerator:
             return
         self._statistics = await self._store.execution_statistics()
         self._statistics_due = now + timedelta(seconds=self._limits.statistics_refresh_seconds)
-
-
-def decision_context(
-    strategy: StrategyDefinition,
-    snapshot: MarketSnapshot,
-    lots: Sequence[Lot],
-    orders: Sequence[OpenOrder],
-    statistics: ExecutionStatistics,
-    now: datetime,
-) -> DecisionContext:
-    """What the features need beside the market: our own position, orders and recent executions."""
-    quantity = sum((lot.side.sign * lot.remaining_quantity for lot in lots), Decimal(0))
-    cost = sum((lot.remaining_quantity * lot.entry_price for lot in lots), Decimal(0))
-    size = abs(quantity)
-    unrealised = float(quantity) * snapshot.price / float(cost) - math.copysign(1.0, quantity) if size else 0.0
-    return DecisionContext(
-        position_share=float(quantity) * snapshot.price / float(strategy.maximum_position_amount),
-        position_return=unrealised,
-        position_age_seconds=(now - lots[0].opened_at).total_seconds() if lots else math.nan,
-        open_buy_orders=float(sum(order.side is Side.BUY for order in orders)),
-        open_sell_orders=float(sum(order.side is Side.SELL for order in orders)),
-        recent_slippage_percent=statistics.slippage_percent,
-        recent_fee_percent=statistics.fee_percent,
-        recent_fill_ratio=statistics.fill_ratio,
-        recent_win_rate=statistics.win_rate,
-    )
-
-
-def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
-    """The snapshot as order-manager accepts it: finite numbers only, spread in percent."""
-    known = {
-        "price": snapshot.price,
-        "spread": snapshot.spread_percent,
-        "volume_24h": snapshot.volume_24h,
-        "volatility": snapshot.volatility,
-    }
-    message: dict[str, Any] = {name: value for name, value in known.items() if math.isfinite(value)}
-    if math.isfinite(snapshot.bid_size) and math.isfinite(snapshot.ask_size):
-        message["orderbook_depth"] = {"bid_depth": snapshot.bid_size, "ask_depth": snapshot.ask_size}
-    return message
-
-
-def _draw_side(probabilities: ActionProbabilities, uniform: float) -> Side | None:
-    if uniform < probabilities.buy:
-        return Side.BUY
-    return Side.SELL if uniform < probabilities.buy + probabilities.sell else None
-
-
-def _draw_amount(strategy: StrategyDefinition, rng: random.Random) -> Decimal:
-    span = strategy.maximum_amount - strategy.minimum_amount
-    return (strategy.minimum_amount + span * Decimal(repr(rng.random()))).quantize(CENT, ROUND_DOWN)
-
-
-def _quote_amount(quantity: Decimal, price: float) -> Decimal:
-    # A trace more than the exact value, so that rounding down to the lot does not leave dust behind.
-    return (quantity * Decimal(repr(price)) * Decimal("1.0000001")).quantize(CENT)
 
 
 def _next_multiple(now: datetime, seconds: float) -> datetime:

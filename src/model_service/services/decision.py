@@ -1,0 +1,79 @@
+"""Pure pieces of a decision: what the features need beside the market, what the message says of it, and the draws."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
+
+from model_service.config.strategies import StrategyDefinition
+from model_service.contracts.types import Side
+from model_service.market.snapshot import MarketSnapshot
+from model_service.models.features import DecisionContext
+from model_service.policies.base import ActionProbabilities
+from model_service.services.ports import ExecutionStatistics, OpenOrder
+from model_service.trades.ledger import Lot
+
+CENT = Decimal("0.01")
+
+
+def decision_context(
+    strategy: StrategyDefinition,
+    snapshot: MarketSnapshot,
+    lots: Sequence[Lot],
+    orders: Sequence[OpenOrder],
+    statistics: ExecutionStatistics,
+    now: datetime,
+) -> DecisionContext:
+    """What the features need beside the market: our own position, orders and recent executions."""
+    quantity = sum((lot.side.sign * lot.remaining_quantity for lot in lots), Decimal(0))
+    cost = sum((lot.remaining_quantity * lot.entry_price for lot in lots), Decimal(0))
+    size = abs(quantity)
+    unrealised = float(quantity) * snapshot.price / float(cost) - math.copysign(1.0, quantity) if size else 0.0
+    return DecisionContext(
+        position_share=float(quantity) * snapshot.price / float(strategy.maximum_position_amount),
+        position_return=unrealised,
+        position_age_seconds=(now - lots[0].opened_at).total_seconds() if lots else math.nan,
+        open_buy_orders=float(sum(order.side is Side.BUY for order in orders)),
+        open_sell_orders=float(sum(order.side is Side.SELL for order in orders)),
+        recent_slippage_percent=statistics.slippage_percent,
+        recent_fee_percent=statistics.fee_percent,
+        recent_fill_ratio=statistics.fill_ratio,
+        recent_win_rate=statistics.win_rate,
+    )
+
+
+def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
+    """The snapshot as order-manager accepts it: finite numbers only, spread in percent."""
+    known = {
+        "price": snapshot.price,
+        "spread": snapshot.spread_percent,
+        "volume_24h": snapshot.volume_24h,
+        "volatility": snapshot.volatility,
+    }
+    message: dict[str, Any] = {name: value for name, value in known.items() if math.isfinite(value)}
+    if math.isfinite(snapshot.bid_size) and math.isfinite(snapshot.ask_size):
+        message["orderbook_depth"] = {"bid_depth": snapshot.bid_size, "ask_depth": snapshot.ask_size}
+    return message
+
+
+def draw_side(probabilities: ActionProbabilities, uniform: float) -> Side | None:
+    """The action that `uniform`, drawn from [0, 1), falls on; None is no signal."""
+    if uniform < probabilities.buy:
+        return Side.BUY
+    return Side.SELL if uniform < probabilities.buy + probabilities.sell else None
+
+
+def draw_amount(strategy: StrategyDefinition, rng: random.Random) -> Decimal:
+    """An amount between the strategy's bounds, uniformly, in quote currency to the cent."""
+    span = strategy.maximum_amount - strategy.minimum_amount
+    return (strategy.minimum_amount + span * Decimal(repr(rng.random()))).quantize(CENT, ROUND_DOWN)
+
+
+def quote_amount(quantity: Decimal, price: float) -> Decimal:
+    """What `quantity` base units are worth at `price`, in quote currency to the cent."""
+    # A trace more than the exact value, so that rounding down to the lot does not leave dust behind.
+    return (quantity * Decimal(repr(price)) * Decimal("1.0000001")).quantize(CENT)

@@ -1,0 +1,221 @@
+"""Every tick becomes a signal or a counted reason, reproducibly, and one strategy cannot silence another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_service.config.clock import SeededIdentifiers
+from model_service.contracts.market import BookEvent, TickerEvent
+from model_service.contracts.types import Side
+from model_service.market.state import AssetMarket
+from model_service.policies.base import Policy
+from model_service.policies.reasons import Reason, ReasonCode
+from model_service.policies.warmup import WarmupPolicy
+from model_service.services.guards import GuardLimits
+from model_service.services.ports import DecidedSignal, NoneDraw, OpenOrder, SilentTick
+from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.trades.ledger import Lot
+from tests.support.builders import NOON, strategy
+
+
+@dataclass
+class FakeStore:
+    """What the database would say, and what it was told."""
+
+    lots: Mapping[tuple[str, str], Sequence[Lot]] = field(default_factory=dict)
+    orders: Sequence[OpenOrder] = ()
+    signals: list[DecidedSignal] = field(default_factory=list)
+    nones: list[NoneDraw] = field(default_factory=list)
+    silent: list[SilentTick] = field(default_factory=list)
+
+    async def open_lots(self) -> Mapping[tuple[str, str], Sequence[Lot]]:
+        return self.lots
+
+    async def open_orders(self, now: datetime) -> Sequence[OpenOrder]:
+        return self.orders
+
+    async def shared_positions(self) -> Mapping[str, float]:
+        return {}
+
+    async def execution_statistics(self) -> Mapping[tuple[str, str], Any]:
+        return {}
+
+    async def record(
+        self, signals: Sequence[DecidedSignal], nones: Sequence[NoneDraw], silent: Sequence[SilentTick]
+    ) -> None:
+        self.signals += signals
+        self.nones += nones
+        self.silent += silent
+
+
+class BrokenPolicy:
+    """Fails on every tick."""
+
+    def propose(self, *_: Any) -> Any:
+        raise ValueError("a model that cannot")
+
+
+@dataclass
+class FakeModes:
+    """Says who decides."""
+
+    by_strategy: dict[str, Any] = field(default_factory=dict)
+
+    def policy(self, strategy_id: str) -> Policy | Reason:
+        answer: Policy | Reason = self.by_strategy.get(strategy_id, WarmupPolicy())
+        return answer
+
+    def mode(self, strategy_id: str) -> str:
+        return "warmup"
+
+
+def market(asset: str = "BTCUSDT", *, at: datetime = NOON) -> AssetMarket:
+    state = AssetMarket(asset, 60)
+    state.apply(TickerEvent(asset=asset, at=at, last_price=50_000.0))
+    state.apply(BookEvent(asset, at, 49_999.0, 2.0, 50_001.0, 1.0, is_snapshot=True))
+    return state
+
+
+def generator(
+    store: FakeStore, *strategies: Any, modes: FakeModes | None = None, rate: float = 600.0, seed: str = "7"
+) -> SignalGenerator:
+    limits = GenerationLimits(
+        guards=GuardLimits(60.0, skip_if_open_order=True, opposite_orders_only=False),
+        tick_seconds=5.0,
+        expiry_seconds=30.0,
+        rate_per_minute=rate,
+        burst=3,
+        none_sample_rate=0.5,
+        seed=seed,
+        statistics_refresh_seconds=60.0,
+    )
+    fake_modes: Any = modes or FakeModes()
+    markets = {"BTCUSDT": market(), "ETHUSDT": market("ETHUSDT")}
+    return SignalGenerator(strategies, markets, fake_modes, store, SeededIdentifiers(1), limits)
+
+
+async def run(source: SignalGenerator, ticks: int) -> None:
+    for index in range(ticks):
+        await source.step(NOON + timedelta(seconds=5 * index))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    frequency=st.floats(1, 60),
+    rate=st.floats(1, 60),
+    blocked=st.booleans(),
+    seed=st.text(max_size=5),
+    ticks=st.integers(1, 25),
+)
+async def test_every_tick_is_a_signal_or_a_counted_reason(
+    frequency: float, rate: float, blocked: bool, seed: str, ticks: int
+) -> None:
+    orders = [OpenOrder("a", "BTCUSDT", Side.BUY, "open")] if blocked else []
+    store = FakeStore(orders=orders)
+    both = ("BTCUSDT", "ETHUSDT")
+    first = strategy(strategy_id="a", assets=both, signals_per_minute=frequency)
+    second = strategy(strategy_id="b", assets=both, signals_per_minute=frequency)
+    source = generator(store, first, second, rate=rate, seed=seed)
+    await run(source, ticks)
+    assert source.ticks == 4 * ticks
+    assert source.ticks == len(store.signals) + len(store.silent)
+
+
+async def test_the_same_seed_decides_the_same() -> None:
+    stores = [FakeStore(), FakeStore(), FakeStore()]
+    for store, seed in zip(stores, ("7", "7", "8"), strict=True):
+        await run(generator(store, strategy(signals_per_minute=6.0), seed=seed), 12)
+    assert stores[0].signals == stores[1].signals
+    assert stores[0].signals, "something was decided"
+    assert stores[0].signals != stores[2].signals
+
+
+async def test_a_signal_carries_what_was_drawn_from() -> None:
+    store = FakeStore()
+    await run(generator(store, strategy(signals_per_minute=60.0)), 6)
+    decided = store.signals[0]
+    assert decided.probabilities.of(decided.signal.side) > 0
+    assert len(decided.features) > 0
+    assert decided.signal.expires_at - decided.signal.timestamp == timedelta(seconds=30)
+    assert decided.signal.is_warmup
+    assert Decimal(100) <= decided.signal.amount <= Decimal(1000)
+    assert decided.signal.market_data_snapshot["spread"] == pytest.approx(0.004, rel=0.01)
+
+
+async def test_a_refused_side_moves_its_probability_to_none() -> None:
+    store = FakeStore(orders=[OpenOrder("momentum_v1", "BTCUSDT", Side.BUY, "open")])
+    await run(generator(store, strategy(signals_per_minute=60.0)), 12)
+    assert store.signals == []
+    assert {tick.reason.code for tick in store.silent} <= {ReasonCode.OPEN_ORDER, ReasonCode.NOT_DRAWN}
+    assert all(draw.probabilities.none == 1.0 for draw in store.nones)
+
+
+async def test_the_rate_limit_refuses_and_does_not_queue() -> None:
+    store = FakeStore()
+    await run(generator(store, strategy(signals_per_minute=60.0), rate=1.0), 30)
+    assert len(store.signals) <= 3 + 3
+    assert ReasonCode.RATE_LIMITED in {tick.reason.code for tick in store.silent}
+
+
+async def test_one_failing_strategy_does_not_silence_the_other() -> None:
+    store = FakeStore()
+    modes = FakeModes({"broken": BrokenPolicy()})
+    fine = strategy(strategy_id="fine", signals_per_minute=60.0)
+    await run(generator(store, strategy(strategy_id="broken"), fine, modes=modes), 6)
+    assert {decided.signal.strategy_id for decided in store.signals} == {"fine"}
+    reasons = {tick.reason.code for tick in store.silent if tick.strategy_id == "broken"}
+    assert reasons == {ReasonCode.DECISION_FAILED}
+
+
+async def test_stale_market_data_silence_everything() -> None:
+    store = FakeStore()
+    source = generator(store, strategy(signals_per_minute=60.0))
+    await source.step(NOON + timedelta(seconds=90))
+    assert store.silent[0].reason == Reason(ReasonCode.MARKET_DATA_STALE, 90.0, 60.0)
+
+
+def held(side: Side = Side.BUY) -> Lot:
+    return Lot(
+        lot_id=1,
+        strategy_id="momentum_v1",
+        asset="BTCUSDT",
+        side=side,
+        signal_id=UUID(int=1),
+        opened_at=NOON - timedelta(seconds=400),
+        entry_price=Decimal(50_000),
+        quantity=Decimal("0.01"),
+        remaining_quantity=Decimal("0.01"),
+        entry_fees=Decimal(0),
+    )
+
+
+async def test_an_exit_needs_no_permission_of_the_opening_guards() -> None:
+    store = FakeStore(
+        lots={("momentum_v1", "BTCUSDT"): [held()]}, orders=[OpenOrder("momentum_v1", "BTCUSDT", Side.BUY, "open")]
+    )
+    paused = FakeModes({"momentum_v1": Reason(ReasonCode.PAUSED)})
+    await run(generator(store, strategy(), modes=paused), 1)
+    assert [(one.intent, one.signal.side) for one in store.signals] == [("exit", Side.SELL)]
+    assert float(store.signals[0].signal.amount) == pytest.approx(500.0, abs=0.01)
+
+
+async def test_a_second_exit_waits_for_the_first() -> None:
+    lots = {("momentum_v1", "BTCUSDT"): [held()]}
+    store = FakeStore(lots=lots, orders=[OpenOrder("momentum_v1", "BTCUSDT", Side.SELL, "exit")])
+    await run(generator(store, strategy(), modes=FakeModes({"momentum_v1": Reason(ReasonCode.PAUSED)})), 2)
+    assert store.signals == []
+
+
+def test_frozen_records_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        held().quantity = Decimal(1)  # type: ignore[misc]
