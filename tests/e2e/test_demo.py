@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-LONGEST_SECONDS = 170
+LONGEST_SECONDS = 380
 
 
 async def demo(*arguments: str) -> tuple[int, str, str]:
@@ -42,8 +42,10 @@ async def promoted(state: Path) -> dict[str, Any]:
     return body
 
 
+@pytest.mark.timeout(400)
 async def test_a_model_is_promoted_speaks_and_is_nearly_as_good_as_can_be_and_twice_the_same(tmp_path: Path) -> None:
-    first = await promoted(tmp_path / "one")
+    # Side by side: they compete for the machine, and that must change nothing.
+    first, second = await asyncio.gather(promoted(tmp_path / "one"), promoted(tmp_path / "two"))
     assert first["promoted_version"] == "v1"
     assert first["runs"] >= 1
     assert first["outcomes"] >= 2000
@@ -52,7 +54,6 @@ async def test_a_model_is_promoted_speaks_and_is_nearly_as_good_as_can_be_and_tw
     assert all(condition["passed"] for condition in first["gate"])
     assert first["bayes_expected"] == pytest.approx(0.84, abs=0.04)
     assert first["test_accuracy"] >= first["bayes_accuracy"] - 0.06
-    second = await promoted(tmp_path / "two")
     for name in set(first) - {"wall_seconds"}:
         assert second[name] == first[name], name
 

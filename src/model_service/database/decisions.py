@@ -43,7 +43,7 @@ EXECUTION_STATISTICS = """
         SELECT signal_id, strategy_id, asset, CASE side WHEN 'buy' THEN 1 ELSE -1 END AS sign, price, order_state
         FROM model_service.trading_signals
         WHERE order_state IN ('filled', 'rejected', 'cancelled')
-        ORDER BY decided_at DESC LIMIT 500
+        ORDER BY decided_at DESC, signal_id LIMIT 500
     ), filled AS (
         SELECT signal_id, sum(quantity * price) AS notional, sum(quantity) AS quantity, sum(fees) AS fees
         FROM model_service.fills WHERE signal_id IN (SELECT signal_id FROM recent) GROUP BY signal_id

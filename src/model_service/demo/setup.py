@@ -12,6 +12,7 @@ from pathlib import Path
 
 from model_service.config.settings import Settings, load_settings
 from model_service.demo.driver import DemoFailed
+from model_service.demo.gateway import KLINE_QUEUE, TICKER_QUEUE
 from model_service.demo.market import Process
 from model_service.demo.paper_orders import PaperRules
 
@@ -48,6 +49,7 @@ def candle_settings(
         strategies,
         (asset,),
         rules,
+        MARKET_DATA_QUEUES=f"{TICKER_QUEUE},{KLINE_QUEUE}",
         MARKET_DATA_BAR_SECONDS=seconds,
         MARKET_DATA_MAX_AGE_SECONDS=2 * seconds,
         TRADING_DECISION_INTERVAL_SECONDS=seconds,
@@ -58,7 +60,7 @@ def candle_settings(
 
 
 def _settings(
-    state: Path, seed: int, strategies: int, assets: tuple[str, ...], rules: PaperRules, **more: float
+    state: Path, seed: int, strategies: int, assets: tuple[str, ...], rules: PaperRules, **more: float | str
 ) -> Settings:
     """Only these: the environment's POSTGRES_HOST or RABBITMQ_HOST must not draw a demo into a real platform."""
     values = {

@@ -9,7 +9,9 @@ LAST_SECONDS = 10.0
 
 
 class Backoff:
-    """Delays that double from 0.2 s to 10 s, each shortened at random by up to half, so that replicas do not come together.
+    """Delays that double from 0.2 s to 10 s.
+
+    Each is shortened at random by up to half, so that replicas do not come together.
 
     Example:
         >>> backoff = Backoff()

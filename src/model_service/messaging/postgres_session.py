@@ -67,8 +67,8 @@ class ConsumerSession:
     async def fetch(self, text: str, *arguments: object) -> list[asyncpg.Record]:
         """Run one statement.
 
-        Whatever breaks it, a cancellation too, ends the session: then nobody knows whether it took messages, and the end of
-        the connection gives them back. Raises TransportUnavailable.
+        Whatever breaks it, a cancellation too, ends the session: then nobody knows whether it took messages, and the
+        end of the connection gives them back. Raises TransportUnavailable.
         """
         async with self._one_at_a_time:
             try:

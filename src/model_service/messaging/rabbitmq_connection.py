@@ -38,8 +38,8 @@ T = TypeVar("T")
 async def ask(call: Awaitable[T], what: str, seconds: float = CALL_SECONDS) -> T:
     """The broker's answer to `call` within `seconds`.
 
-    Raises one of REFUSALS when the broker refuses it, TransportUnavailable when it cannot answer. The driver ends calls of
-    a lost connection by cancelling them; that is told apart here from a cancellation of the caller.
+    Raises one of REFUSALS when the broker refuses it, TransportUnavailable when it cannot answer. The driver ends calls
+    of a lost connection by cancelling them; that is told apart here from a cancellation of the caller.
     """
     task = asyncio.ensure_future(call)
     try:
@@ -135,7 +135,9 @@ class _SocketFactory(TransportFactory):
         reader = _TimedReader(limit=READ_LIMIT_BYTES, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         try:
-            transport, _ = await loop.create_connection(lambda: protocol, url.host, url.port, ssl=context, **options)
+            transport, _ = await loop.create_connection(
+                lambda: protocol, url.host or "localhost", url.port or 5672, ssl=context, **options
+            )
         except OSError as error:
             raise AMQPConnectionError(*error.args) from error
         self._reader, self._transport = reader, transport

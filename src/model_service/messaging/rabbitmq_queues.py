@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import aiormq.abc
-from aiormq.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
-from model_service.messaging.rabbitmq_connection import CLOSE_SECONDS, REFUSALS, BrokerConnection, ask
+from model_service.messaging.rabbitmq_connection import CLOSE_SECONDS, REFUSALS, BrokerConnection, ask, describe
 from model_service.messaging.transport import QueueState, TransportUnavailable
 
 
@@ -22,23 +22,29 @@ async def look_at_queue(connection: BrokerConnection, queue: str) -> QueueState 
     return QueueState(queue, answer.message_count or 0, answer.consumer_count or 0)
 
 
-async def ensure_queue(connection: BrokerConnection, queue: str) -> None:
-    """Declare a durable queue without arguments, unless there is one of that name, with whatever arguments.
+async def ensure_queue(connection: BrokerConnection, queue: str) -> str | None:
+    """Declare a durable queue without arguments; one that exists with other arguments is left as it is.
 
-    Raises TransportUnavailable, or one of REFUSALS.
+    Returns None, or the broker's words on why the queue that exists is not such a one (or is not ours to declare).
+    Raises TransportUnavailable, or one of REFUSALS when there is no queue after all.
     """
-    if await look_at_queue(connection, queue) is not None:
-        return
     async with throwaway_channel(connection, f"declare queue {queue}") as channel:
-        await ask(channel.queue_declare(queue, durable=True), f"declare queue {queue}")
+        try:
+            await ask(channel.queue_declare(queue, durable=True), f"declare queue {queue}")
+        except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+            refusal = error
+        else:
+            return None
+    if await look_at_queue(connection, queue) is None:
+        raise refusal
+    return describe(refusal)
 
 
-async def ensure_bound_exchange(connection: BrokerConnection, exchange: str, queue: str) -> None:
+async def bind_exchange(connection: BrokerConnection, exchange: str, queue: str) -> None:
     """Declare a durable direct exchange and bind the queue to it by the queue's name.
 
     Raises TransportUnavailable, or one of REFUSALS.
     """
-    await ensure_queue(connection, queue)
     async with throwaway_channel(connection, f"declare exchange {exchange}") as channel:
         await ask(channel.exchange_declare(exchange, durable=True), f"declare exchange {exchange}")
         await ask(channel.queue_bind(queue, exchange, routing_key=queue), f"bind {queue} to {exchange}")

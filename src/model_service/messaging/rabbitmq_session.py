@@ -51,6 +51,11 @@ class BrokerSession:
             await asyncio.gather(self._task, return_exceptions=True)
 
     @property
+    def is_alive(self) -> bool:
+        """Whether there is a live connection, blocked or not."""
+        return self._connection is not None and not self._connection.lost.is_set()
+
+    @property
     def is_ready(self) -> bool:
         """Whether there is a live connection that the broker has not blocked."""
         return self._connection is not None and self._connection.is_ready
@@ -64,11 +69,11 @@ class BrokerSession:
         """The live connection, waited for. Raises TransportUnavailable when there is none within the time."""
         try:
             async with asyncio.timeout(within_seconds):
-                await self._connected.wait()
+                while (connection := self._connection) is None:
+                    await self._connected.wait()
         except TimeoutError:
             raise self.unavailable from None
-        assert self._connection is not None
-        return self._connection
+        return connection
 
     async def _run(self) -> None:
         backoff = Backoff()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import aiormq.abc
@@ -105,7 +105,7 @@ class RabbitSubscription:
         await asyncio.sleep(max(0.0, FIRST_SECONDS - wait_seconds))
         raise self._session.unavailable
 
-    def _on_message(self, channel: aiormq.abc.AbstractChannel, message: aiormq.abc.DeliveredMessage) -> None:
+    async def _on_message(self, channel: aiormq.abc.AbstractChannel, message: aiormq.abc.DeliveredMessage) -> None:
         tag = message.delivery_tag
         if channel is not self._channel or tag is None:
             return
@@ -174,7 +174,8 @@ class RabbitSubscription:
 
     async def _find(self, connection: BrokerConnection) -> None:
         if self._declare:
-            await ensure_queue(connection, self._queue)
+            if (refusal := await ensure_queue(connection, self._queue)) is not None:
+                self._note("queue_has_other_arguments", refusal)
         elif await look_at_queue(connection, self._queue) is None:
             raise QueueAbsent
 
@@ -197,5 +198,5 @@ def _shared_prefix(unsettled: dict[int, int], tags: Sequence[int]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(unsettled, tags, strict=False)))
 
 
-def _as_text(headers: dict[str, object] | None) -> dict[str, str]:
+def _as_text(headers: Mapping[str, object] | None) -> dict[str, str]:
     return {name: value if isinstance(value, str) else str(value) for name, value in (headers or {}).items()}

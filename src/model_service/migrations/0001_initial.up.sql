@@ -44,7 +44,7 @@ CREATE INDEX trading_signals_unlabelled ON model_service.trading_signals (first_
     WHERE labelled_at IS NULL AND first_filled_at IS NOT NULL AND intent <> 'exit';
 CREATE INDEX trading_signals_open_orders ON model_service.trading_signals (decided_at)
     WHERE order_state IS NULL OR order_state IN ('pending', 'partially_filled');
-CREATE INDEX trading_signals_ended ON model_service.trading_signals (decided_at DESC)
+CREATE INDEX trading_signals_ended ON model_service.trading_signals (decided_at DESC, signal_id)
     WHERE order_state IN ('filled', 'rejected', 'cancelled');
 CREATE INDEX trading_signals_by_time ON model_service.trading_signals (decided_at DESC);
 CREATE INDEX trading_signals_by_strategy ON model_service.trading_signals (strategy_id, decided_at DESC);
