@@ -48,6 +48,11 @@ class PrivateBroker:
         """For AMQP."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not ended since."""
+        return self._node is not None
+
     async def start(self) -> None:
         """Start and wait until a client can connect. Raises RuntimeError with the end of the log when none can."""
         assert self._node is None, "the broker runs already"
@@ -164,15 +169,22 @@ def rabbitmq_url(request: pytest.FixtureRequest) -> Iterator[str]:
         _remove(broker)
 
 
-@pytest_asyncio.fixture
-async def private_broker(rabbitmq_binaries: Binaries) -> AsyncIterator[PrivateBroker]:
-    """A running broker of the test's own, which it may stop, kill and start again."""
+@pytest.fixture(scope="session")
+def private_node(rabbitmq_binaries: Binaries) -> Iterator[PrivateBroker]:
+    """A broker beside the session's, not started yet."""
     broker = _make_broker(rabbitmq_binaries)
-    try:
-        await broker.start()
-        yield broker
-    finally:
-        _remove(broker)
+    yield broker
+    _remove(broker)
+
+
+@pytest_asyncio.fixture
+async def private_broker(private_node: PrivateBroker) -> AsyncIterator[PrivateBroker]:
+    """A running broker that the test may stop, kill, pause and start again; tests name their queues uniquely."""
+    if not private_node.is_running:
+        await private_node.start()
+    yield private_node
+    if private_node.is_running:
+        private_node.resume()
 
 
 def _make_broker(binaries: Binaries) -> PrivateBroker:

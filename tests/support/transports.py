@@ -30,12 +30,12 @@ def numbered(count: int) -> list[bytes]:
 async def until_connected(transport: Transport) -> None:
     """Wait until the transport is connected. Raises TimeoutError."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not transport.is_connected:  # noqa: ASYNC110 - the port has no event for it
+        while not transport.is_connected:
             await asyncio.sleep(0.02)
 
 
 async def receive(subscription: Subscription, count: int) -> list[Delivery]:
-    """Exactly `count` messages, in as many batches as it takes, through losses of the connection. Raises TimeoutError."""
+    """Exactly `count` messages, in as many batches as it takes, whatever is lost between. Raises TimeoutError."""
     received: list[Delivery] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(received) < count:

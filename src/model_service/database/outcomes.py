@@ -41,7 +41,7 @@ REPORTED = """
         UNION ALL
         SELECT e.signal_id::uuid, e.reported_return, e.executed_at FROM model_service.execution_events AS e
         WHERE e.signal_id = ANY($2::text[]) AND e.reported_return IS NOT NULL) AS reports
-    ORDER BY signal_id, executed_at DESC
+    ORDER BY signal_id, executed_at DESC, reported_return
 """
 REVISIONS = """
     SELECT signal_id, max(revision) AS revision FROM model_service.outcomes

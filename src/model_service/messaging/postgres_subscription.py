@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import asyncpg
@@ -76,6 +77,7 @@ class PostgresSubscription:
         self._last_reason = ""
         self._tags = itertools.count(1)
         self._held: dict[int, int] = {}
+        self._ready: deque[Delivery] = deque()
         self._news = asyncio.Event()
         self._look_for_dead_at = 0.0
         self._is_closed = False
@@ -90,13 +92,13 @@ class PostgresSubscription:
         deadline = time.monotonic() + wait_seconds
         while True:
             self._news.clear()
-            deliveries = await self._take(limit, wait_seconds)
-            if deliveries or not await self._wait_for_news(deadline):
+            await self._take(limit, wait_seconds)
+            if self._ready or not await self._wait_for_news(deadline):
                 break
-        if deliveries and wait_seconds > 0 and linger_seconds > 0 and len(deliveries) < limit:
+        if self._ready and wait_seconds > 0 and linger_seconds > 0 and len(self._ready) < limit:
             await asyncio.sleep(linger_seconds)
-            deliveries += await self._take(limit - len(deliveries), wait_seconds)
-        return deliveries
+            await self._take(limit, wait_seconds)
+        return [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """As the port says."""
@@ -117,30 +119,28 @@ class PostgresSubscription:
         if session is not None:
             await session.close()
 
-    async def _take(self, limit: int, wait_seconds: float) -> list[Delivery]:
+    async def _take(self, limit: int, wait_seconds: float) -> None:
+        """Have up to `limit` messages ready; they wait there for the next call if this one is cancelled."""
         session = await self._live_session(wait_seconds)
         try:
-            deliveries = await self._claim(session, limit)
-            if not deliveries and await self._release_dead(session):
-                deliveries = await self._claim(session, limit)
+            await self._claim(session, limit)
+            if not self._ready and await self._release_dead(session):
+                await self._claim(session, limit)
         except TransportUnavailable as error:
             self._fail(str(error))
             raise
-        return deliveries
 
-    async def _claim(self, session: ConsumerSession, limit: int) -> list[Delivery]:
+    async def _claim(self, session: ConsumerSession, limit: int) -> None:
         """Take what has not expired; expired messages are removed, and the next ones taken in their place."""
-        while (room := min(limit, self._prefetch - len(self._held))) > 0:
+        while (room := min(limit - len(self._ready), self._prefetch - len(self._held))) > 0:
             rows = await session.fetch(CLAIM, self._queue, session.consumer_id, room)
             now = self._clock.now()
             expired = [row["message_seq"] for row in rows if row["expires_at"] is not None and row["expires_at"] <= now]
+            gone = set(expired)
+            self._ready.extend(self._deliver(row) for row in rows if row["message_seq"] not in gone)
             if not expired:
-                return [self._deliver(row) for row in rows]
+                return
             await session.fetch(DELETE, expired, session.consumer_id)
-            if len(expired) < len(rows):
-                gone = set(expired)
-                return [self._deliver(row) for row in rows if row["message_seq"] not in gone]
-        return []
 
     def _deliver(self, row: asyncpg.Record) -> Delivery:
         tag = next(self._tags)
@@ -179,6 +179,7 @@ class PostgresSubscription:
 
     async def _reconnect(self, wait_seconds: float) -> ConsumerSession:
         self._held.clear()
+        self._ready.clear()
         self._session = None
         pause = self._retry_at - time.monotonic()
         patience = max(wait_seconds, FIRST_SECONDS)

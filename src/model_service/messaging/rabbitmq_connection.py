@@ -38,22 +38,40 @@ T = TypeVar("T")
 async def ask(call: Awaitable[T], what: str, seconds: float = CALL_SECONDS) -> T:
     """The broker's answer to `call` within `seconds`.
 
-    Raises one of REFUSALS when the broker refuses it, TransportUnavailable when it cannot answer. The driver ends calls
-    of a lost connection by cancelling them; that is told apart here from a cancellation of the caller.
+    Raises one of REFUSALS when the broker refuses it, TransportUnavailable when it cannot answer.
     """
-    task = asyncio.ensure_future(call)
     try:
-        async with asyncio.timeout(seconds):
-            return await task
+        return await _finish(call, seconds)
     except REFUSALS:
-        raise
-    except asyncio.CancelledError as error:
-        current = asyncio.current_task()
-        if task.cancelled() and current is not None and not current.cancelling():
-            raise TransportUnavailable(f"RabbitMQ went away during: {what}") from error
         raise
     except BROKER_ERRORS as error:
         raise TransportUnavailable(f"RabbitMQ did not do: {what} ({describe(error)})") from error
+
+
+async def _finish(call: Awaitable[T], seconds: float) -> T:
+    """Run a call of the driver in a task of its own.
+
+    The driver ends the calls of a lost connection by cancelling them, and at times turns a cancellation from outside
+    into an error. Kept apart, neither is mistaken for the other: ours always passes, the driver's is a ConnectionError.
+    """
+    task = asyncio.ensure_future(call)
+    task.add_done_callback(_take_notice)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+    if not task.done():
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    if task.cancelled():
+        raise ConnectionError("the connection was lost")
+    return task.result()
+
+
+def _take_notice(task: asyncio.Future[T]) -> None:
+    """Nobody may be left to hear of the error, which asyncio would then complain about."""
+    if not task.cancelled():
+        task.exception()
 
 
 def describe(error: BaseException) -> str:
@@ -75,8 +93,7 @@ class BrokerConnection(aio_pika.Connection):
     async def open(cls, url: str, name: str) -> BrokerConnection:
         """Connect. Raises one of BROKER_ERRORS."""
         address = URL(url).update_query(heartbeat=HEARTBEAT_SECONDS, name=name)
-        async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await aio_pika.connect(address, connection_class=cls)
+        connection = await _finish(aio_pika.connect(address, connection_class=cls), CONNECT_SECONDS)
         assert isinstance(connection, cls)
         return connection
 
@@ -110,8 +127,7 @@ class BrokerConnection(aio_pika.Connection):
     async def end(self) -> None:
         """Close it in order, or cut it when the broker does not answer."""
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self.close()
+            await _finish(self.close(), CLOSE_SECONDS)
         except BROKER_ERRORS:
             pass  # it is cut below
         finally:

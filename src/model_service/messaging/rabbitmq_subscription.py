@@ -79,6 +79,7 @@ class RabbitSubscription:
     async def close(self) -> None:
         """As the port says."""
         self._is_closed = True
+        self._enough.set()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -140,7 +141,7 @@ class RabbitSubscription:
 
     async def _run(self) -> None:
         backoff = Backoff()
-        while True:
+        while not self._is_closed:
             connection = await self._session.connection()
             try:
                 await self._consume(connection, backoff)
