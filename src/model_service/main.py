@@ -100,7 +100,7 @@ async def build_service(
                 identifiers,
                 database,
                 embedded,
-                str(seed or secrets.randbits(63)),
+                str(seed if seed is not None else secrets.randbits(63)),
                 training_seconds,
             )
         )

@@ -32,9 +32,9 @@ def imbalance_rows(
 ) -> NDArray[np.void]:
     """Six signals a minute on sides drawn by a coin, horizon five minutes, label by the return less `cost`.
 
-    Book imbalance is an AR(1) of unit variance with phi 0.96 a minute; a minute's return drifts by `drift` of its deviation
-    per unit of imbalance. With the defaults the best possible accuracy is about 0.84. All other features are noise.
-    Several independent assets take turns, so that as many signals see more of the market.
+    Book imbalance is an AR(1) of unit variance with phi 0.96 a minute; a minute's return drifts by `drift` of its
+    deviation per unit of imbalance. With the defaults the best possible accuracy is about 0.84. All other features are
+    noise. Several independent assets take turns, so that as many signals see more of the market.
     """
     rng = np.random.default_rng(seed)
     rows = blank_rows(count, rng)

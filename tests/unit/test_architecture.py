@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 TRAINING_LIBRARIES = ("sklearn", "xgboost", "pandas", "joblib", "skops", "skl2onnx", "onnxmltools")
 SOURCE = Path(__file__).parents[2] / "src" / "model_service"
 ONLY_FOR_THE_CHILD = ("model_service.learning", "model_service.training_worker")
@@ -44,6 +42,5 @@ def test_the_service_process_does_not_load_training_libraries() -> None:
     assert not loaded.intersection(TRAINING_LIBRARIES)
 
 
-@pytest.mark.parametrize("library", ["sklearn", "pandas"])
-def test_the_test_above_would_see_them(library: str) -> None:
-    assert library in loaded_after_importing(["model_service.config.settings", library])
+def test_the_test_above_would_see_them() -> None:
+    assert "joblib" in loaded_after_importing(["model_service.config.settings", "joblib"])

@@ -36,7 +36,8 @@ def test_forms_that_are_allowed(text: str, fields: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "daily", "@yearlyish", "60 * * * *", "* * * *", "* * * * * *", "cron(0 2 * * ? *)", "cron(0 2 * * *", "0 0 31 2 *"],
+    ["", "daily", "@yearlyish", "60 * * * *", "* * * *", "* * * * * *",
+     "cron(0 2 * * ? *)", "cron(0 2 * * *", "0 0 31 2 *"],
 )  # fmt: skip
 def test_forms_that_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a schedule \(.+\); allowed: five cron fields"):

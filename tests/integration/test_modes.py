@@ -1,0 +1,196 @@
+"""Activation, rollback, fallback and damaged files, with real rows and real files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from model_service.config.clock import SeededIdentifiers, VirtualClock
+from model_service.database.connection import Database
+from model_service.database.model_files import ModelFolder
+from model_service.database.registry import PostgresRegistry
+from model_service.learning.run import train_candidate
+from model_service.models.job import Candidate
+from model_service.policies.model import ModelPolicy
+from model_service.policies.reasons import Reason, ReasonCode
+from model_service.policies.warmup import WarmupPolicy
+from model_service.services.errors import NotFound, Refused
+from model_service.services.modes import Modes
+from model_service.services.operations import ServiceOperations
+from tests.support.builders import NOON, strategy
+from tests.support.training_rows import imbalance_rows, training_job
+
+NAME = "momentum_v1"
+
+
+@pytest.fixture(scope="module")
+def artifact() -> tuple[Candidate, dict[str, bytes]]:
+    """A candidate and its files, made once."""
+    job = training_job()
+    return train_candidate(job, imbalance_rows(2000, seed=3, assets=3), {}, {}, lambda *_: None)
+
+
+class House:
+    """Registry, files, modes and operations on one database and one folder."""
+
+    def __init__(self, database: Database, folder: Path, artifact: tuple[Candidate, dict[str, bytes]]) -> None:
+        self.files = ModelFolder(folder)
+        self.files.prepare()
+        self.registry = PostgresRegistry(database)
+        self.candidate, self.contents = artifact
+        self._identifiers = SeededIdentifiers(1)
+        self.restart()
+
+    def restart(self) -> None:
+        """Modes as a new process would have them before `restore`."""
+        self.modes = Modes([strategy()], self.registry, self.files, warmup=True)
+        unused: Any = None
+        self.operations = ServiceOperations(self.modes, self.registry, unused, unused, VirtualClock(NOON))
+
+    async def add(self, *, passed: bool = True, strategy_id: str = NAME) -> str:
+        """One more version with its files and its row."""
+        run_id = self._identifiers.new()
+        workspace = self.files.workspace(run_id)
+        for name, content in self.contents.items():
+            (workspace / name).write_bytes(content)
+        version = await self.registry.next_version(parent=None)
+        path = self.files.publish(run_id, version)
+        candidate = self.candidate.model_copy(update={"gate_passed": passed})
+        await self.registry.add(
+            self._identifiers.new(), version, strategy_id, path, candidate,
+            parent=None, trained_at=NOON, duration_seconds=1.0,
+        )  # fmt: skip
+        return version
+
+    async def activate(self, version: str, *, force: bool = False) -> None:
+        await self.operations.activate(version, strategy_id=None, force=force, actor="test", reason="test")
+
+    async def speaking(self) -> str | None:
+        """The version that decides now, by the policy; the row must agree."""
+        policy = self.modes.policy(NAME)
+        row = await self.registry.active(NAME)
+        version = policy.version if isinstance(policy, ModelPolicy) else None
+        assert version == (row.version if row else None)
+        return version
+
+
+@pytest.fixture
+def house(database: Database, tmp_path: Path, artifact: tuple[Candidate, dict[str, bytes]]) -> House:
+    """A fresh house."""
+    return House(database, tmp_path / "models", artifact)
+
+
+async def test_activation_changes_mode_policy_row_and_history(house: House, database: Database) -> None:
+    await house.modes.restore(NOON)
+    assert isinstance(house.modes.policy(NAME), WarmupPolicy)
+    version = await house.add()
+    await house.activate(version)
+    assert await house.speaking() == version
+    assert house.modes.mode(NAME) == "model"
+    modes = await database.fetch("SELECT from_mode, to_mode FROM model_service.mode_transitions ORDER BY transition_id")
+    assert [tuple(row) for row in modes] == [(None, "warmup"), ("warmup", "model")]
+    assert await database.fetchval("SELECT count(*) FROM model_service.audit_log WHERE action = 'activate'") == 1
+
+
+async def test_a_version_that_failed_the_gate_needs_force_and_it_is_recorded(house: House, database: Database) -> None:
+    version = await house.add(passed=False)
+    with pytest.raises(Refused, match="gate"):
+        await house.activate(version)
+    assert await house.speaking() is None
+    await house.activate(version, force=True)
+    assert await house.speaking() == version
+    assert await database.fetchval("SELECT forced FROM model_service.activations") is True
+
+
+async def test_rollback_brings_the_one_before_and_refuses_when_there_is_none(house: House) -> None:
+    first, second = await house.add(), await house.add()
+    await house.activate(first)
+    with pytest.raises(Refused, match="before"):
+        await house.operations.rollback(NAME, "test", "nothing there")
+    await house.activate(second)
+    assert await house.operations.rollback(NAME, "test", "worse") == first
+    assert await house.speaking() == first
+
+
+async def test_damaged_files_are_refused_and_the_present_version_keeps_speaking(house: House) -> None:
+    first, second = await house.add(), await house.add()
+    await house.activate(first)
+    path = house.files.folder(second) / "serving.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(Refused, match="verify"):
+        await house.activate(second)
+    assert await house.speaking() == first
+
+
+async def test_a_start_with_a_damaged_active_version_falls_back_to_the_one_before(house: House) -> None:
+    first, second = await house.add(), await house.add()
+    await house.activate(first)
+    await house.activate(second)
+    (house.files.folder(second) / "calibration.json").write_bytes(b"{}")
+    house.restart()
+    await house.modes.restore(NOON)
+    assert await house.speaking() == first
+
+
+async def test_a_start_without_any_intact_version_warms_up(house: House) -> None:
+    only = await house.add()
+    await house.activate(only)
+    (house.files.folder(only) / "serving.onnx").unlink()
+    house.restart()
+    await house.modes.restore(NOON)
+    assert await house.speaking() is None
+    assert house.modes.mode(NAME) == "warmup"
+
+
+async def test_fallback_takes_the_word_from_the_model(house: House) -> None:
+    await house.activate(await house.add())
+    await house.modes.fall_back_to_warmup(NAME, "quality_degraded", {"n": 200}, NOON)
+    assert await house.speaking() is None
+    assert house.modes.mode(NAME) == "warmup"
+
+
+async def test_pause_survives_a_restart_and_resume_returns_to_the_model(house: House) -> None:
+    version = await house.add()
+    await house.activate(version)
+    await house.operations.pause(NAME, "test", "holiday")
+    house.restart()
+    await house.modes.restore(NOON)
+    assert house.modes.policy(NAME) == Reason(ReasonCode.PAUSED)
+    await house.operations.resume(NAME, "test", "back")
+    assert await house.speaking() == version
+
+
+async def test_what_does_not_exist_or_belongs_to_another_is_refused(house: House) -> None:
+    with pytest.raises(NotFound):
+        await house.activate("v99")
+    other = await house.add(strategy_id="someone_else")
+    with pytest.raises(Refused, match="someone_else"):
+        await house.operations.activate(other, strategy_id=NAME, force=False, actor="test", reason="test")
+
+
+async def test_two_versions_are_never_active_at_once(house: House, database: Database) -> None:
+    import asyncio
+
+    versions = [await house.add() for _ in range(4)]
+    await asyncio.gather(
+        *(
+            house.registry.activate(NAME, version, actor="test", reason="race", forced=False, now=NOON)
+            for version in versions
+        )
+    )
+    assert await database.fetchval("SELECT count(*) FROM model_service.model_versions WHERE is_active") == 1
+    assert await database.fetchval("SELECT count(*) FROM model_service.activations") == 4
+
+
+def test_a_run_folder_is_renamed_whole_and_leftovers_are_swept(tmp_path: Path) -> None:
+    files = ModelFolder(tmp_path)
+    (files.workspace(UUID(int=1)) / "serving.onnx").write_bytes(b"x")
+    files.workspace(UUID(int=2))
+    assert files.publish(UUID(int=1), "v1") == "/models/v1"
+    files.sweep()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["v1"]
