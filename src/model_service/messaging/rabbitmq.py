@@ -1,4 +1,4 @@
-"""The transport of the platform: RabbitMQ, with one connection to publish and one to consume."""
+"""The transport of the platform: RabbitMQ over AMQP 0-9-1, kept alive by our own supervisor."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+import structlog
+
 from model_service.config.clock import Clock
+from model_service.messaging.backoff import FIRST_SECONDS
 from model_service.messaging.rabbitmq_connection import REFUSALS, BrokerConnection, describe
 from model_service.messaging.rabbitmq_publisher import RabbitPublisher
-from model_service.messaging.rabbitmq_queues import ensure_bound_exchange, ensure_queue, look_at_queue
+from model_service.messaging.rabbitmq_queues import bind_exchange, ensure_queue, look_at_queue
 from model_service.messaging.rabbitmq_session import BrokerSession
 from model_service.messaging.rabbitmq_subscription import RabbitSubscription
 from model_service.messaging.transport import (
@@ -20,16 +23,16 @@ from model_service.messaging.transport import (
     TransportUnavailable,
 )
 
-CONNECTION_WAIT_SECONDS = 5.0
+log = structlog.get_logger()
 T = TypeVar("T")
 
 
 class RabbitTransport:
-    """RabbitMQ by our own supervised sessions.
+    """One connection that publishes, one that consumes and looks at queues; each is rebuilt as a whole after a loss.
 
     Args:
-        url: amqp://user:password@host:port/vhost.
-        clock: turns `expires_at` into the AMQP expiration.
+        url: `amqp://user:password@host:port/vhost`, or amqps; the password is never logged.
+        clock: what `expires_at` of messages is compared with.
     """
 
     def __init__(self, url: str, *, clock: Clock) -> None:
@@ -37,6 +40,7 @@ class RabbitTransport:
         self._consuming = BrokerSession(url, "consume")
         self._publisher = RabbitPublisher(self._publishing, clock)
         self._subscriptions: list[RabbitSubscription] = []
+        self._foreign: set[str] = set()
 
     async def start(self) -> None:
         """As the port says."""
@@ -44,30 +48,34 @@ class RabbitTransport:
         self._consuming.start()
 
     async def close(self) -> None:
-        """As the port says."""
+        """As the port says; takes a few seconds at most, also when the broker does not answer."""
         await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
-        self._subscriptions.clear()
         await asyncio.gather(self._publishing.close(), self._consuming.close())
+        self._subscriptions.clear()
 
     @property
     def is_connected(self) -> bool:
-        """Whether both connections live and the broker blocks neither."""
-        return self._publishing.is_ready and self._consuming.is_ready
+        """Whether both connections live and the broker takes messages."""
+        return self._publishing.is_ready and self._consuming.is_alive
 
     async def declare_exchange_with_queue(self, exchange: str, queue: str) -> None:
-        """As the port says; a queue that is there already is bound as it is. Raises TransportUnavailable."""
-        await self._manage(lambda connection: ensure_bound_exchange(connection, exchange, queue))
+        """As the port says. Raises TransportUnavailable."""
+        await self.declare_queue(queue)
+        await self._ask(f"bind {queue} to exchange {exchange}", lambda c: bind_exchange(c, exchange, queue))
 
     async def declare_queue(self, queue: str) -> None:
-        """As the port says; a queue that is there already is left as it is. Raises TransportUnavailable."""
-        await self._manage(lambda connection: ensure_queue(connection, queue))
+        """As the port says; one that exists with other arguments is left as it is. Raises TransportUnavailable."""
+        refusal = await self._ask(f"declare queue {queue}", lambda c: ensure_queue(c, queue))
+        if refusal is not None and queue not in self._foreign:
+            log.warning("queue_has_other_arguments", queue=queue, reason=refusal)
+            self._foreign.add(queue)
 
     async def queue_state(self, queue: str) -> QueueState | None:
         """As the port says. Raises TransportUnavailable."""
-        return await self._manage(lambda connection: look_at_queue(connection, queue))
+        return await self._ask(f"look at queue {queue}", lambda c: look_at_queue(c, queue))
 
     def subscribe(self, queue: str, *, prefetch: int = 400, declare: bool) -> Subscription:
-        """As the port says. Consuming begins in the background as soon as there is a connection."""
+        """As the port says; needs a running event loop."""
         subscription = RabbitSubscription(self._consuming, queue, prefetch=prefetch, declare=declare)
         self._subscriptions.append(subscription)
         return subscription
@@ -76,9 +84,11 @@ class RabbitTransport:
         """As the port says. Raises TransportUnavailable."""
         return await self._publisher.publish(messages)
 
-    async def _manage(self, action: Callable[[BrokerConnection], Awaitable[T]]) -> T:
-        connection = await self._consuming.connection(CONNECTION_WAIT_SECONDS)
+    async def _ask(self, what: str, question: Callable[[BrokerConnection], Awaitable[T]]) -> T:
+        """Put a question over the consuming connection, which the broker answers even while it blocks publishers."""
+        connection = await self._consuming.connection(within_seconds=FIRST_SECONDS)
         try:
-            return await action(connection)
+            return await question(connection)
         except REFUSALS as error:
-            raise TransportUnavailable(f"RabbitMQ at {self._consuming.place} refuses: {describe(error)}") from error
+            place = self._consuming.place
+            raise TransportUnavailable(f"RabbitMQ at {place} refused to {what}: {describe(error)}") from error

@@ -56,11 +56,6 @@ class BrokerSession:
         return self._connection is not None and not self._connection.lost.is_set()
 
     @property
-    def is_alive(self) -> bool:
-        """Whether there is a connection, blocked or not."""
-        return self._connection is not None
-
-    @property
     def is_ready(self) -> bool:
         """Whether there is a live connection that the broker has not blocked."""
         return self._connection is not None and self._connection.is_ready

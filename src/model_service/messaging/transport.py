@@ -36,7 +36,6 @@ class PublishOutcome(StrEnum):
     CONFIRMED = "confirmed"
     UNROUTABLE = "unroutable"
     REFUSED = "refused"
-    """Certainly not accepted: the broker said no, or the message was never handed over. It may be sent again."""
     UNKNOWN = "unknown"
     """No answer in time: it may or may not have been accepted."""
 
@@ -72,8 +71,7 @@ class Subscription(Protocol):
     async def receive(self, *, limit: int = 200, wait_seconds: float, linger_seconds: float = 0.02) -> list[Delivery]:
         """Up to `limit` messages in order; waits at most `wait_seconds` for the first, then `linger_seconds` for more.
 
-        With `wait_seconds` 0 it takes what is there at once and does not linger. Returns an empty list when none came. For
-        one caller at a time. Raises TransportUnavailable while the broker is away (not in a hot loop:
+        Returns an empty list when none came. Raises TransportUnavailable while the broker is away (not in a hot loop:
         at most once per back-off interval).
         """
         ...
@@ -133,8 +131,7 @@ class Transport(Protocol):
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
         """Publish all, persistent and mandatory, and wait for the broker's word on each; same order as given.
 
-        A message whose `expires_at` has passed is not sent and answered with REFUSED: the caller has the word on what
-        becomes of it. A future one is carried as AMQP expiration.
+        A message whose `expires_at` has passed is the caller's matter; a future one is carried as AMQP expiration.
         Raises TransportUnavailable when nothing was sent at all.
         """
         ...
