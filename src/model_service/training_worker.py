@@ -14,7 +14,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -77,6 +78,9 @@ def _run(job_bytes: bytes, lines: TextIO) -> Candidate | Refusal | Failure:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         return Failure(code="invalid_job", hint=f"the job cannot be read: {faults}")
+    conflict = conflicting_xgboost()
+    if conflict is not None:
+        return Failure(code="conflicting_packages", hint=conflict)
     _prepare_imports(job)
     from model_service.learning.refusal import Refused
 
@@ -87,6 +91,23 @@ def _run(job_bytes: bytes, lines: TextIO) -> Candidate | Refusal | Failure:
     except Exception as error:  # noqa: BLE001 - the border of the process: every fault becomes a line with cause and hint
         traceback.print_exc()
         return _failure(error, job)
+
+
+def conflicting_xgboost(distribution: Callable[[str], object] = metadata.distribution) -> str | None:
+    """What is wrong when both packages that bring the folder `xgboost` are installed; None when at most one is."""
+    installed = []
+    for name in ("xgboost", "xgboost-cpu"):
+        try:
+            distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        installed.append(name)
+    if len(installed) < 2:
+        return None
+    return (
+        "xgboost and xgboost-cpu are both installed and overwrite each other's files; "
+        "uninstall both, then install one: the extra `cpu` or the extra `gpu`."
+    )
 
 
 def _prepare_imports(job: TrainingJob) -> None:

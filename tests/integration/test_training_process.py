@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from model_service.models.job import Failure
 from model_service.training_process import ChildLauncher
+from model_service.training_worker import conflicting_xgboost
 from tests.support.training_rows import training_job
 
 
@@ -52,3 +54,16 @@ async def test_the_child_is_niced_and_has_a_group_of_its_own(tmp_path: Path) -> 
         pytest.fail("the child ended before it could be looked at")
     finally:
         await child.kill()
+
+
+def test_two_packages_of_one_folder_are_noticed() -> None:
+    both = conflicting_xgboost(lambda name: name)
+    assert both is not None
+    assert "uninstall both" in both
+
+    def only_one(name: str) -> str:
+        if name == "xgboost":
+            raise metadata.PackageNotFoundError(name)
+        return name
+
+    assert conflicting_xgboost(only_one) is None

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from model_service.learning.dataset import dataset_from_rows
-from model_service.learning.evaluation import Evaluation, evaluate, would_take
+from model_service.learning.evaluation import Evaluation, evaluate
 from model_service.learning.gate import judge
 from model_service.learning.scorecard import scorecard
 from model_service.models.calibration import Calibration
+from model_service.models.decision_rule import would_take
 from tests.support.training_rows import blank_rows
 
 THRESHOLD = 0.75

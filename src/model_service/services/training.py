@@ -229,7 +229,8 @@ class TrainingService:
         await self._store.finish(
             current.run.run_id, state, now, error_code=verdict.code, error_hint=verdict.hint, dataset_report=report
         )
-        log.warning(f"training_{state}", strategy=current.run.strategy_id, code=verdict.code, hint=verdict.hint)
+        event = "training_refused" if isinstance(verdict, Refusal) else "training_failed"
+        log.warning(event, strategy=current.run.strategy_id, code=verdict.code, hint=verdict.hint)
 
     async def _register(self, current: CurrentRun, candidate: Candidate, now: datetime) -> None:
         run = current.run
