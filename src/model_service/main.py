@@ -6,15 +6,13 @@ import asyncio
 import secrets
 import signal
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import structlog
-import uvicorn
 
-from model_service.api.app import create_app
 from model_service.config.clock import Clock, Identifiers, RandomIdentifiers, SystemClock
 from model_service.config.settings import Settings
 from model_service.config.strategies import StrategyDefinition, strategies_from
@@ -49,21 +47,15 @@ from model_service.services.training import TrainingLimits, TrainingService
 from model_service.services.triggers import TriggerLimits, Triggers
 from model_service.training_process import ChildLauncher
 
+if TYPE_CHECKING:
+    import uvicorn
+
 log = structlog.get_logger()
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class StartRefused(Exception):  # noqa: N818 - an answer to the operator, not a fault
     """The service does not start; the text says which thing is in the way and what to do."""
-
-
-class _QuietServer(uvicorn.Server):
-    """uvicorn without handlers of its own: signals belong to `serve`, which stops everything together."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone."""
-        yield
 
 
 async def build_service(
@@ -144,15 +136,11 @@ async def _work(service: Service) -> None:
 
 def http_server(service: Service, key: str) -> uvicorn.Server:
     """The HTTP interface of a service; the caller gives it a socket and ends it through `should_exit`."""
-    app = create_app(
-        database=service.database,
-        operations=service.parts.operations,
-        health=service,
-        api_key=key,
-        clock=service.parts.clock,
-    )
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
-    return _QuietServer(config)
+    # Imported here: a demo without a port starts a second sooner.
+    from model_service.api.server import QuietServer
+
+    parts = service.parts
+    return QuietServer.of(parts.database, parts.operations, service, key, parts.clock)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,0 +1,28 @@
+"""The HTTP server: uvicorn, without a say in signals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from model_service.api.app import create_app
+from model_service.api.ports import HealthProbe, Operations
+from model_service.config.clock import Clock
+from model_service.database.connection import Database
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn without handlers of its own: signals belong to whoever stops the whole process."""
+
+    @classmethod
+    def of(cls, database: Database, operations: Operations, health: HealthProbe, key: str, clock: Clock) -> QuietServer:
+        """A server of the service's app; the caller gives it a socket and ends it through `should_exit`."""
+        app = create_app(database=database, operations=operations, health=health, api_key=key, clock=clock)
+        return cls(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5))
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
