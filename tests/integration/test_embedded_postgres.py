@@ -26,6 +26,7 @@ from model_service.database import embedded_binaries, embedded_cluster, embedded
 from model_service.database.connection import DatabaseAddress
 from model_service.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from model_service.database.embedded_errors import describe
+from model_service.database.embedded_places import remove_home
 from model_service.database.embedded_processes import processes_of
 from tests.support.postgres import make_open_folder
 
@@ -526,3 +527,17 @@ async def test_data_of_another_version_are_not_touched(folder: Path) -> None:
             await server.start()
     finally:
         version.write_text(written)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's data can lie elsewhere")
+async def test_a_removed_home_takes_the_data_that_lie_elsewhere_with_it(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    asked = tmp_path / "postgres"
+    server = EmbeddedPostgres(asked, durable=False)
+    await server.start()
+    await server.stop()
+    elsewhere = Path((asked / "LOCATION").read_text().strip())
+    assert (elsewhere / "data").is_dir()
+    remove_home(asked)
+    assert not elsewhere.exists()
+    assert not asked.exists()

@@ -86,6 +86,14 @@ def prepare_home(asked: Path) -> Home:
     return _elsewhere(asked)
 
 
+def remove_home(asked: Path) -> None:
+    """Remove the folder of a server that is not running, and its substitute where there is one. Raises OSError."""
+    asked = Path(os.path.abspath(asked))
+    for folder in (asked, _substitute(asked)):
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
 def _account_for(asked: Path) -> Account:
     nearest = next(folder for folder in (asked, *asked.parents) if folder.exists())
     owner = nearest.stat().st_uid
@@ -111,8 +119,7 @@ def _nobody() -> Account:
 
 def _elsewhere(asked: Path) -> Home:
     account = _nobody()
-    digest = hashlib.sha256(os.fsencode(asked)).hexdigest()[:16]
-    folder = DATA_OF_ROOT / digest
+    folder = _substitute(asked)
     _make_folders(folder, account)
     if not account.may_pass(folder):
         raise EmbeddedPostgresError(
@@ -121,6 +128,10 @@ def _elsewhere(asked: Path) -> Home:
         )
     (asked / "LOCATION").write_text(f"{folder}\n", encoding="utf-8")
     return Home(folder, asked, account)
+
+
+def _substitute(asked: Path) -> Path:
+    return DATA_OF_ROOT / hashlib.sha256(os.fsencode(asked)).hexdigest()[:16]
 
 
 def _make_folders(folder: Path, account: Account | None) -> None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from model_service.config.settings import Settings, load_settings
+from model_service.database.embedded_places import remove_home
 from model_service.demo.driver import DemoFailed
 from model_service.demo.gateway import KLINE_QUEUE, TICKER_QUEUE
 from model_service.demo.market import Process
@@ -120,6 +121,8 @@ def _lock(descriptor: int, path: Path) -> None:
 
 
 def _empty(path: Path) -> None:
+    # The data may lie elsewhere, and an old database must not meet the new demo.
+    remove_home(path.resolve() / "postgres")
     for child in path.iterdir():
         if child.name == MARKER:
             continue
