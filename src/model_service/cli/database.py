@@ -48,7 +48,7 @@ def show_status() -> None:
 
     async def work(database: Database) -> None:
         for state in await migration_status(database):
-            typer.echo(str(state))
+            typer.echo(f"{state.version:04d}  {state.name:30}  {state.state}")
 
     _with_database(work)
 

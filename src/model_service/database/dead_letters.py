@@ -26,11 +26,16 @@ class DeadLetters:
     async def keep(self, source: str, letters: Sequence[tuple[bytes, InvalidMessage]], now: datetime) -> None:
         """Store bodies with their reasons; the same body from the same source counts up instead."""
         rows = [
-            (_fingerprint(source, body), source, body, reason.code, str(reason).replace("\x00", "\\0"), now)
-            for body, reason in letters
+            (_fingerprint(source, body), source, body, reason.code, _in_words(reason), now) for body, reason in letters
         ]
         if rows:
             await self._database.executemany(INSERT, rows)
+
+
+def _in_words(reason: InvalidMessage) -> str:
+    where = f"{reason.field}: " if reason.field else ""
+    # PostgreSQL takes no NUL in text.
+    return f"{where}{reason.detail}".replace("\x00", "\\0")
 
 
 def _fingerprint(source: str, body: bytes) -> str:

@@ -67,7 +67,7 @@ class PlainView:
 
     def __enter__(self) -> View:
         if self._page:
-            self.say(f"page: {self._page}")
+            self.say(f"HTTP interface: {self._page} (its key: api-key in the state folder)")
         return self
 
     def __exit__(self, *_: object) -> None:
