@@ -75,7 +75,7 @@ def test_plain_lines_have_both_times_and_counts_come_every_ten_seconds() -> None
         for signals in (1, 2, 3):
             view.show(Frame(DemoStatus((WARMUP,), signals=signals), START, START + timedelta(minutes=signals)))
     assert output.getvalue().splitlines() == [
-        "page: http://127.0.0.1:1",
+        "HTTP interface: http://127.0.0.1:1 (its key: api-key in the state folder)",
         "[0:01:00 virtual, 1.0 s real] first signal published",
         "[0:02:00 virtual, 11.5 s real] signals 2  fills 0  outcomes 0  model signals 0  runs 0  result after "
         "fees +0.00",
