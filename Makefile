@@ -25,7 +25,7 @@ run: $(RUNTIME) ## the service, set up by environment variables (env.example)
 	@exec $(BIN)/model-service run $(ARGS)
 
 test: $(DEV) ## all tests but the fault tests, with a report of the slowest
-	@exec $(BIN)/python -m pytest tests --ignore=tests/faults -n 2 --dist loadfile --durations=15 --durations-min=1 $(ARGS)
+	@exec $(BIN)/python -m pytest tests --ignore=tests/faults -n 2 --dist loadfile --no-loadscope-reorder --durations=15 --durations-min=1 $(ARGS)
 
 faults: $(DEV) ## what must survive kill -9, a broken network, a full disk
 	@if [ -z "$$(find tests/faults -name 'test_*.py' 2>/dev/null)" ]; then \
