@@ -93,8 +93,14 @@ class BrokerConnection(aio_pika.Connection):
     async def open(cls, url: str, name: str) -> BrokerConnection:
         """Connect. Raises one of BROKER_ERRORS."""
         address = URL(url).update_query(heartbeat=HEARTBEAT_SECONDS, name=name)
-        connection = await _finish(aio_pika.connect(address, connection_class=cls), CONNECT_SECONDS)
-        assert isinstance(connection, cls)
+        connection = cls(address)
+        attempt = asyncio.ensure_future(connection.connect())
+        try:
+            await _finish(attempt, CONNECT_SECONDS)
+        except BaseException:
+            # The driver may open the connection in spite of a cancellation; nobody would ever close it.
+            attempt.add_done_callback(lambda _: connection.cut())
+            raise
         return connection
 
     @property
