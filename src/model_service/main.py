@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -229,15 +229,11 @@ def _parts(
     files = ModelFolder(settings.storage_path)
     registry = PostgresRegistry(database)
     runs = PostgresTrainingStore(database)
-    dead_letters = DeadLetters(database)
     modes = Modes(strategies, registry, files, warmup=settings.warmup_mode_enabled)
     training_limits = _training_limits(settings, database.address, training_seconds)
     training = TrainingService(runs, registry, files, ChildLauncher(), modes, identifiers, training_limits)
     triggers = Triggers(strategies, runs, training, _trigger_limits(settings), clock.now())
-    shared = (
-        SharedTables(database, settings.model_service_shared_schema) if settings.trading_order_lookup_enabled else None
-    )
-    decisions = PostgresDecisionStore(database, shared)
+    decisions = _decision_store(settings, database)
     return Parts(
         settings=settings,
         strategies=strategies,
@@ -253,17 +249,8 @@ def _parts(
             strategies, markets, modes, decisions, identifiers, _generation_limits(settings, seed)
         ),
         publisher=SignalPublisher(Outbox(database), transport),
-        executions=ExecutionConsumer(
-            transport.subscribe(settings.execution_queue, declare=settings.execution_queue_is_ours),
-            ExecutionStore(database),
-            dead_letters,
-        ),
-        market_data=[
-            MarketDataConsumer(
-                transport.subscribe(queue, declare=settings.market_data_declare_queues), markets, bars, dead_letters
-            )
-            for queue in settings.market_data_queues
-        ],
+        executions=_execution_consumer(settings, transport, database),
+        market_data=_market_consumers(settings, transport, database, markets, bars),
         labeller=Labeller(PostgresOutcomeStore(database, bars), settings.market_data_bar_seconds),
         training=training,
         triggers=triggers,
@@ -276,6 +263,27 @@ def _parts(
         ),
         operations=ServiceOperations(modes, registry, training, triggers, clock),
     )
+
+
+def _decision_store(settings: Settings, database: Database) -> PostgresDecisionStore:
+    if not settings.trading_order_lookup_enabled:
+        return PostgresDecisionStore(database)
+    return PostgresDecisionStore(database, SharedTables(database, settings.model_service_shared_schema))
+
+
+def _execution_consumer(settings: Settings, transport: Transport, database: Database) -> ExecutionConsumer:
+    subscription = transport.subscribe(settings.execution_queue, declare=settings.execution_queue_is_ours)
+    return ExecutionConsumer(subscription, ExecutionStore(database), DeadLetters(database))
+
+
+def _market_consumers(
+    settings: Settings, transport: Transport, database: Database, markets: Mapping[str, AssetMarket], bars: BarStore
+) -> list[MarketDataConsumer]:
+    declare = settings.market_data_declare_queues
+    return [
+        MarketDataConsumer(transport.subscribe(queue, declare=declare), markets, bars, DeadLetters(database))
+        for queue in settings.market_data_queues
+    ]
 
 
 def _transport(settings: Settings, database: Database, clock: Clock) -> Transport:
