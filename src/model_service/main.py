@@ -110,11 +110,14 @@ async def serve(settings: Settings) -> None:
     """
     key = api_key(settings)
     listener = bind(settings.model_service_host, settings.model_service_port)
-    service = await build_service(settings)
+    stop = asyncio.create_task(_stop_signal().wait(), name="stop")
+    service = await _built_unless(stop, settings)
+    if service is None:
+        listener.close()
+        return
     server = http_server(service, key)
     web = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     work = asyncio.create_task(_work(service), name="service")
-    stop = asyncio.create_task(_stop_signal().wait(), name="stop")
     log.info("listening", host=settings.model_service_host, port=listener.getsockname()[1])
     try:
         await asyncio.wait({web, work, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,6 +130,18 @@ async def serve(settings: Settings) -> None:
     for result in results:
         if isinstance(result, Exception):
             raise result
+
+
+async def _built_unless(stop: asyncio.Task[bool], settings: Settings) -> Service | None:
+    """The service, or None when `stop` came first; the embedded database takes seconds the first time."""
+    building = asyncio.create_task(build_service(settings), name="build")
+    await asyncio.wait({building, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if not building.done():
+        building.cancel()
+        await asyncio.wait({building})
+        log.info("stopped_before_start")
+        return None
+    return building.result()
 
 
 async def _work(service: Service) -> None:

@@ -111,7 +111,10 @@ async def test_rollback_brings_the_one_before_and_refuses_when_there_is_none(hou
     with pytest.raises(Refused, match="before"):
         await house.operations.rollback(NAME, "test", "nothing there")
     await house.activate(second)
-    assert await house.operations.rollback(NAME, "test", "worse") == first
+    third = await house.add()
+    await house.activate(third)
+    assert await house.operations.rollback(NAME, "test", "worse") == second
+    assert await house.operations.rollback(NAME, "test", "worse still") == first, "never forward again"
     assert await house.speaking() == first
 
 
@@ -149,7 +152,11 @@ async def test_a_start_without_any_intact_version_warms_up(house: House) -> None
 
 async def test_fallback_takes_the_word_from_the_model(house: House) -> None:
     await house.activate(await house.add())
-    await house.modes.fall_back_to_warmup(NAME, "quality_degraded", {"n": 200}, NOON)
+    version = await house.speaking()
+    assert version is not None
+    assert not await house.modes.fall_back_to_warmup(NAME, "v99", "quality_degraded", {"n": 200}, NOON)
+    assert await house.speaking() == version, "another version's fall is none of its business"
+    assert await house.modes.fall_back_to_warmup(NAME, version, "quality_degraded", {"n": 200}, NOON)
     assert await house.speaking() is None
     assert house.modes.mode(NAME) == "warmup"
 

@@ -48,10 +48,11 @@ class FakeWorld:
         self.stored.append((values, n))
 
     async def fall_back_to_warmup(
-        self, strategy_id: str, reason: str, evidence: Mapping[str, Any], now: datetime
-    ) -> None:
+        self, strategy_id: str, version: str, reason: str, evidence: Mapping[str, Any], now: datetime
+    ) -> bool:
         self.fallbacks.append((reason, evidence))
         self.active_version = None
+        return True
 
     async def request(self, strategy_id: str, training_type: str, trigger: str, reason: str, now: datetime) -> None:
         self.asked.append(trigger)

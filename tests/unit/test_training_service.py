@@ -32,6 +32,10 @@ from tests.support.builders import NOON, strategy
 Line = Progress | Candidate | Refusal | Failure
 
 
+class DatabaseAway(Exception):
+    """The database cannot be reached."""
+
+
 @dataclass
 class FakeChild:
     """A child that says what the test puts into its queue."""
@@ -61,6 +65,8 @@ class FakeWorld:
     versions: dict[str, bool] = field(default_factory=dict)
     activated: list[str] = field(default_factory=list)
     damaged: bool = False
+    launching: asyncio.Event | None = None
+    finish_fails: int = 0
     active_version: ModelVersion | None = None
 
     # the store
@@ -79,6 +85,9 @@ class FakeWorld:
         self.runs[run_id] = replace(self.runs[run_id], state=state)
 
     async def finish(self, run_id: UUID, state: str, now: datetime, **details: Any) -> None:
+        if self.finish_fails:
+            self.finish_fails -= 1
+            raise DatabaseAway
         del self.runs[run_id]
         self.finished[run_id] = {"state": state, **details}
 
@@ -94,6 +103,8 @@ class FakeWorld:
         self.versions[version] = candidate.gate_passed
 
     async def get(self, version: str) -> ModelVersion | None:
+        if version not in self.versions:
+            return None
         return ModelVersion(UUID(int=5), version, "momentum_v1", "f1", {}, True, False, NOON, 0, 0.8)
 
     async def candidates_since_promotion(self, strategy_id: str) -> int:
@@ -115,6 +126,8 @@ class FakeWorld:
 
     # the launcher
     async def launch(self, job: TrainingJob) -> FakeChild:
+        if self.launching is not None:
+            await self.launching.wait()
         self.children.append(FakeChild(job))
         return self.children[-1]
 
@@ -289,3 +302,34 @@ async def test_start_closes_what_a_former_process_left() -> None:
     await service(world).recover(NOON)
     assert world.finished[UUID(int=1)]["error_code"] == "interrupted"
     assert [run.state for run in world.runs.values()] == ["requested"]
+
+
+async def test_a_request_while_a_child_is_being_started_still_supersedes_it() -> None:
+    world = FakeWorld(launching=asyncio.Event())
+    training = service(world)
+    first, _ = await training.request("momentum_v1", "full", "outcomes", "test", NOON)
+    starting = asyncio.create_task(training.step(NOON))
+    asking = asyncio.create_task(training.request("momentum_v1", "full", "manual", "newer data", NOON))
+    await asyncio.sleep(0)
+    assert world.launching is not None
+    world.launching.set()
+    await starting
+    second, _ = await asking
+    assert world.superseded == {first: second}
+    assert world.children[0].killed
+    assert training.current is None
+
+
+async def test_a_verdict_outlives_a_database_that_is_away() -> None:
+    world = FakeWorld()
+    training = service(world)
+    run_id, child = await started(training, world)
+    child.said.put_nowait(candidate())
+    await heard(training)
+    world.finish_fails = 1
+    with pytest.raises(DatabaseAway):
+        await training.step(NOON)
+    await training.step(NOON + timedelta(seconds=1))
+    assert world.finished[run_id]["state"] == "promoted"
+    assert world.finished[run_id]["version"] == "v1"
+    assert world.versions == {"v1": True}

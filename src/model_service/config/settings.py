@@ -31,7 +31,7 @@ ACCEPTED_BUT_UNUSED = frozenset(
         "MODEL_SERVICE_MAX_POSITION_SIZE_RATIO", "EXIT_STRATEGY_RATE_LIMIT", "TAKE_PROFIT_PARTIAL_EXIT",
         "TAKE_PROFIT_PARTIAL_AMOUNT_PCT", "TRAILING_STOP_ENABLED", "TRAILING_STOP_ACTIVATION_PCT",
         "TRAILING_STOP_DISTANCE_PCT", "TIME_BASED_EXIT_ENABLED", "TIME_BASED_EXIT_MAX_HOURS",
-        "TIME_BASED_EXIT_PROFIT_TARGET_PCT",
+        "TIME_BASED_EXIT_PROFIT_TARGET_PCT", "ORDERMANAGER_MAX_POSITION_SIZE",
     }
 )  # fmt: skip
 """Variables that the platform sets and that change nothing here yet: accepted with a warning."""
@@ -106,7 +106,9 @@ class Settings(BaseSettings):
         False, description="true: declare them when absent (only where no gateway does it with its own arguments)."
     )
     market_data_bar_seconds: int = Field(60, ge=1, le=3600, description="Length of a bar.")
-    market_data_max_age_seconds: float = Field(60.0, gt=0, description="Older market data is stale: no openings.")
+    market_data_max_age_seconds: float = Field(
+        60.0, gt=0, le=604_800, description="Older market data is stale: no openings."
+    )
 
     # Strategies
     trading_strategies: Names = Field(("default",), description="Names of the strategies, separated by commas.")
@@ -116,11 +118,15 @@ class Settings(BaseSettings):
     trading_max_position_amount: float = Field(
         10000.0, gt=0, description="Largest position per strategy and asset, quote."
     )
-    trading_decision_interval_seconds: float = Field(5.0, gt=0, description="Time between two ticks of a strategy.")
+    trading_decision_interval_seconds: float = Field(
+        5.0, ge=0.01, le=86_400, description="Time between two ticks of a strategy."
+    )
     trading_order_lookup_enabled: bool = Field(
         True, description="Read open orders and positions from the shared tables where they exist."
     )
-    signal_expiry_seconds: float = Field(30.0, gt=0, description="After this long a signal is no longer delivered.")
+    signal_expiry_seconds: float = Field(
+        30.0, gt=0, le=86_400, description="After this long a signal is no longer delivered."
+    )
     signal_generation_rate_limit: float = Field(60.0, gt=0, description="Signals per minute and strategy.")
     signal_generation_burst_allowance: int = Field(10, ge=1, description="Signals at once, when none came for a while.")
     signal_generation_skip_if_open_order: bool = Field(
@@ -155,7 +161,9 @@ class Settings(BaseSettings):
         0.0, ge=-1, le=1, description="Least net return of label 1, a fraction."
     )
     model_training_min_dataset_size: int = Field(1000, ge=500, description="Rows under which training is refused.")
-    model_training_max_duration_seconds: float = Field(1800.0, gt=0, description="A run over this is killed.")
+    model_training_max_duration_seconds: float = Field(
+        1800.0, gt=0, le=604_800, description="A run over this is killed."
+    )
     model_training_threads: int = Field(2, ge=1, le=64, description="Threads of the training child.")
     model_training_seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of training.")
     model_quality_threshold_accuracy: float = Field(0.75, ge=0, le=1, description="Gate condition 2.")
@@ -169,7 +177,9 @@ class Settings(BaseSettings):
     )
     model_retraining_timezone: str = Field("UTC", description="Time zone of the schedule.")
     model_retraining_min_new_outcomes: int = Field(1000, ge=1, description="So many new outcomes start a run.")
-    model_retraining_interval_days: float = Field(7.0, gt=0, description="A run at least this often, if outcomes came.")
+    model_retraining_interval_days: float = Field(
+        7.0, gt=0, le=3650, description="A run at least this often, if outcomes came."
+    )
 
     @field_validator("market_data_queues", "trading_strategies", "trading_assets", mode="before")
     @classmethod
@@ -276,10 +286,10 @@ def _unknown_variables(names: Mapping[str, str]) -> tuple[list[str], list[str]]:
     known = {field.upper() for field in Settings.model_fields}
     problems, warnings = [], []
     for name in sorted(names):
-        if name in known or not name.startswith(OWN_PREFIXES):
-            continue
         if name in ACCEPTED_BUT_UNUSED:
             warnings.append(f"{name} is accepted, but has no effect in this version")
+            continue
+        if name in known or not name.startswith(OWN_PREFIXES):
             continue
         near = difflib.get_close_matches(name, sorted(known), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

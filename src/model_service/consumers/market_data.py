@@ -32,6 +32,7 @@ class MarketDataConsumer:
         self._markets = markets
         self._bars = bars
         self._dead_letters = dead_letters
+        self._unsaved: list[tuple[str, Bar]] = []
         self.events = 0
 
     @property
@@ -44,19 +45,22 @@ class MarketDataConsumer:
         deliveries = await self._subscription.receive(wait_seconds=wait_seconds)
         if not deliveries:
             return 0
-        closed: list[tuple[str, Bar]] = []
         letters: list[tuple[bytes, InvalidMessage]] = []
         for delivery in deliveries:
-            self._apply(delivery, closed, letters)
-        await self._bars.save(closed)
-        await self._dead_letters.keep(self._subscription.queue, letters, now)
+            self._apply(delivery, letters)
+        try:
+            await self._bars.save(self._unsaved)
+            await self._dead_letters.keep(self._subscription.queue, letters, now)
+        except BaseException:
+            # The events have been applied, and applying them again changes nothing; the closed bars are still held.
+            await self._subscription.give_back(deliveries)
+            raise
+        self._unsaved.clear()
         await self._subscription.acknowledge(deliveries)
         self.events += len(deliveries)
         return len(deliveries)
 
-    def _apply(
-        self, delivery: Delivery, closed: list[tuple[str, Bar]], letters: list[tuple[bytes, InvalidMessage]]
-    ) -> None:
+    def _apply(self, delivery: Delivery, letters: list[tuple[bytes, InvalidMessage]]) -> None:
         try:
             event = decode_market(delivery.body)
         except InvalidMessage as reason:
@@ -65,4 +69,4 @@ class MarketDataConsumer:
             return
         market = self._markets.get(event.asset) if event is not None else None
         if event is not None and market is not None:
-            closed += [(event.asset, bar) for bar in market.apply(event)]
+            self._unsaved += [(event.asset, bar) for bar in market.apply(event)]

@@ -59,8 +59,13 @@ class ModelFolder:
         shutil.rmtree(self._run_folder(run_id), ignore_errors=True)
 
     def publish(self, run_id: UUID, version: str) -> str:
-        """Rename a run's folder to the version's; returns the path that the row keeps, `/models/vN` by convention."""
+        """Rename a run's folder to the version's; returns the path that the row keeps, `/models/vN` by convention.
+
+        Doing it again changes nothing. Raises OSError.
+        """
         target = self.folder(version)
+        if target.exists() and not self._run_folder(run_id).exists():
+            return f"/models/{version}"
         if target.exists():
             # A former process renamed and died before its row was written: the number was never given out.
             shutil.rmtree(target)

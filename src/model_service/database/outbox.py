@@ -57,7 +57,7 @@ class Outbox:
             await self._database.execute(SETTLE, list(states), list(states.values()), now)
 
     async def reopen(self) -> None:
-        """After a crash: what was being sent is sent again. order-manager takes one signal_id once."""
+        """What was being sent when something broke is sent again, under the same signal_id."""
         await self._database.execute(REOPEN)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -26,12 +26,9 @@ ACTIVE = f"""
     SELECT {VERSION_COLUMNS} FROM model_service.model_versions AS v
     WHERE is_active AND coalesce(strategy_id, '') IN ($1, '') ORDER BY strategy_id NULLS LAST LIMIT 1
 """  # noqa: S608 - constants of this file
-PREVIOUS = """
+ACTIVATED = """
     SELECT version FROM model_service.activations
-    WHERE strategy_id = $1 AND version IS NOT NULL AND version <> $2
-      AND activation_id < (SELECT max(activation_id) FROM model_service.activations
-                           WHERE strategy_id = $1 AND version = $2)
-    ORDER BY activation_id DESC LIMIT 1
+    WHERE strategy_id = $1 AND version IS NOT NULL ORDER BY activation_id
 """
 NEXT_NUMBER = "SELECT nextval('model_service.model_version_numbers')"
 INCREMENTS = """
@@ -119,7 +116,7 @@ class PostgresRegistry:
     async def _insert_metrics(
         self, connection: Connection, version_id: UUID, candidate: Candidate, now: datetime
     ) -> None:
-        n = candidate.report.get("test_rows", candidate.dataset_size)
+        n = candidate.report["rows_test"]
         rows = [
             (
                 uuid5(version_id, f"test:{metric.name}"), version_id, metric.name, metric.value, metric.type, "test",
@@ -140,9 +137,10 @@ class PostgresRegistry:
         row = await self._database.fetchrow(ACTIVE, strategy_id)
         return _version(row) if row is not None else None
 
-    async def previous(self, strategy_id: str, before: str) -> ModelVersion | None:
-        """The version that was active before `before` was."""
-        name = await self._database.fetchval(PREVIOUS, strategy_id, before)
+    async def previous(self, strategy_id: str, before: str | None) -> ModelVersion | None:
+        """The version that `before` took the word from; with None, the one that spoke last."""
+        rows = await self._database.fetch(ACTIVATED, strategy_id)
+        name = version_under([row["version"] for row in rows], before)
         return await self.get(name) if name is not None else None
 
     async def activate(
@@ -176,6 +174,26 @@ class PostgresRegistry:
     async def audit(self, actor: str, action: str, subject: str, details: Mapping[str, Any], now: datetime) -> None:
         """One row of who did what."""
         await self._database.execute(AUDIT, actor, action, subject, dict(details), now)
+
+
+def version_under(activated: Sequence[str], version: str | None) -> str | None:
+    """The version to go back to from `version`, given all activations in order; None when there is none.
+
+    Going back to a version takes away what stood above it, so that a second step back goes further back.
+
+    Example:
+        >>> version_under(["v1", "v2", "v3", "v2"], "v2"), version_under(["v1", "v2"], None)
+        ('v1', 'v2')
+    """
+    stack: list[str] = []
+    for name in activated:
+        if name in stack:
+            del stack[stack.index(name) :]
+        stack.append(name)
+    if version is None:
+        return stack[-1] if stack else None
+    below = stack[: stack.index(version)] if version in stack else stack
+    return below[-1] if below else None
 
 
 def _metadata(metric: Metric) -> dict[str, Any]:

@@ -11,9 +11,12 @@ from model_service.services.ports import OpenOrder
 
 log = structlog.get_logger()
 
+# Some exchange states never reach the table, so an order can stay pending in it for ever: after an hour it no longer
+# counts. Times there are UTC without a zone.
+
 FOREIGN_OPEN_ORDERS = """
     SELECT upper(o.asset) AS asset, lower(o.side) AS side FROM {schema}.orders o
-    WHERE o.status IN ('pending', 'partially_filled')
+    WHERE o.status IN ('pending', 'partially_filled') AND o.created_at > (now() AT TIME ZONE 'UTC') - interval '1 hour'
       AND NOT EXISTS (SELECT 1 FROM model_service.trading_signals s WHERE s.signal_id = o.signal_id)
 """
 POSITIONS = "SELECT upper(asset) AS asset, sum(size)::float8 AS size FROM {schema}.positions GROUP BY 1"

@@ -19,7 +19,8 @@ LIVE = f"""
 """  # noqa: S608 - constants of this file
 LAST = f"""
     SELECT {COLUMNS} FROM model_service.training_runs
-    WHERE strategy_id = $1 AND state <> 'skipped' AND error_code IS DISTINCT FROM 'not_enough_data'
+    WHERE strategy_id = $1 AND state <> 'skipped'
+      AND coalesce(error_code, '') NOT IN ('not_enough_data', 'no_parent', 'interrupted')
     ORDER BY requested_at DESC, run_id LIMIT 1
 """  # noqa: S608 - constants of this file
 INSERT = """
@@ -75,7 +76,7 @@ class PostgresTrainingStore:
         return [_run(row) for row in await self._database.fetch(LIVE)]
 
     async def last_run(self, strategy_id: str) -> TrainingRun | None:
-        """The newest run of any state but skipped."""
+        """The newest run that has looked at data: not one that was skipped, interrupted or refused beforehand."""
         row = await self._database.fetchrow(LAST, strategy_id)
         return _run(row) if row is not None else None
 

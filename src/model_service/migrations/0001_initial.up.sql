@@ -379,5 +379,6 @@ CREATE TABLE model_service.messages (
     consumer_id  bigint,
     deliveries   integer NOT NULL DEFAULT 0
 );
+ALTER TABLE model_service.messages SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX messages_ready ON model_service.messages (queue, message_seq) WHERE consumer_id IS NULL;
 CREATE INDEX messages_taken ON model_service.messages (consumer_id) WHERE consumer_id IS NOT NULL;

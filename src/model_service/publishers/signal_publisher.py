@@ -20,7 +20,8 @@ STATE_AFTER = {
     PublishOutcome.REFUSED: "pending",
     PublishOutcome.UNKNOWN: "pending",
 }
-"""A refused or unanswered signal is tried again until it expires; order-manager takes one signal_id once."""
+"""A refused or unanswered signal is tried again until it expires. order-manager takes a signal_id that has filled only
+once; one that it has rejected it would take again."""
 
 
 class SignalPublisher:
@@ -30,6 +31,7 @@ class SignalPublisher:
         self._outbox = outbox
         self._transport = transport
         self._declared = False
+        self._in_doubt = False
         self.published = 0
 
     async def recover(self) -> None:
@@ -39,27 +41,32 @@ class SignalPublisher:
     async def step(self, now: datetime) -> int:
         """Send one batch; returns how many signals were confirmed. Raises TransportUnavailable with nothing lost."""
         await self._declare_once()
+        if self._in_doubt:
+            # A batch was claimed and could not be settled: its signals are sent again, under the same signal_id.
+            await self._outbox.reopen()
+        self._in_doubt = True
         batch = await self._outbox.claim(now)
         if batch.expired:
             log.warning("signals_expired", count=batch.expired)
         if not batch.signals:
+            self._in_doubt = False
             return 0
-        outcomes = await self._publish(batch.signals, now)
+        outcomes = await self._publish(batch.signals)
         unroutable = sum(state == "unroutable" for state in outcomes.values())
         if unroutable:
             self._declared = False
             log.error("signals_unroutable", count=unroutable, queue=SIGNAL_QUEUE)
         await self._outbox.settle(outcomes, now)
+        self._in_doubt = False
         confirmed = sum(state == "published" for state in outcomes.values())
         self.published += confirmed
         return confirmed
 
-    async def _publish(self, signals: Sequence[TradingSignal], now: datetime) -> dict[UUID, str]:
+    async def _publish(self, signals: Sequence[TradingSignal]) -> dict[UUID, str]:
         try:
             answers = await self._transport.publish([_message(signal) for signal in signals])
         except TransportUnavailable:
             self._declared = False
-            await self._outbox.settle({signal.signal_id: "pending" for signal in signals}, now)
             raise
         return {signal.signal_id: STATE_AFTER[answer] for signal, answer in zip(signals, answers, strict=True)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -37,6 +38,8 @@ class Modes:
         self._models: dict[str, ModelPolicy] = {}
         self._active: dict[str, ModelVersion] = {}
         self._modes: dict[str, str] = {}
+        # People and the quality watch change modes side by side; each change is seen whole or not at all.
+        self._lock = asyncio.Lock()
 
     def mode(self, strategy_id: str) -> str:
         """`warmup`, `model` or `paused`."""
@@ -84,31 +87,39 @@ class Modes:
     ) -> None:
         """Let `version` speak: load it, then the row, then the swap. Raises ArtifactDamaged with nothing changed."""
         policy = self._load(version)
-        await self._registry.activate(strategy_id, version.version, actor=actor, reason=reason, forced=forced, now=now)
-        self._models[strategy_id] = policy
-        self._active[strategy_id] = version
-        log.info("version_activated", strategy=strategy_id, version=version.version, actor=actor, reason=reason)
-        if self.mode(strategy_id) != "paused":
-            await self._enter(strategy_id, "model", reason, {"version": version.version, "actor": actor}, now)
+        name = version.version
+        async with self._lock:
+            await self._registry.activate(strategy_id, name, actor=actor, reason=reason, forced=forced, now=now)
+            self._models[strategy_id] = policy
+            self._active[strategy_id] = version
+            log.info("version_activated", strategy=strategy_id, version=name, actor=actor, reason=reason)
+            if self.mode(strategy_id) != "paused":
+                await self._enter(strategy_id, "model", reason, {"version": name, "actor": actor}, now)
 
     async def fall_back_to_warmup(
-        self, strategy_id: str, reason: str, evidence: Mapping[str, Any], now: datetime
-    ) -> None:
-        """Take the word from the model of a strategy."""
-        await self._registry.activate(strategy_id, None, actor="service", reason=reason, forced=False, now=now)
-        self._models.pop(strategy_id, None)
-        self._active.pop(strategy_id, None)
-        if self.mode(strategy_id) != "paused":
-            await self._enter(strategy_id, "warmup", reason, evidence, now)
+        self, strategy_id: str, version: str, reason: str, evidence: Mapping[str, Any], now: datetime
+    ) -> bool:
+        """Take the word from `version`; False, and nothing changed, when another one speaks by now."""
+        async with self._lock:
+            active = self._active.get(strategy_id)
+            if active is None or active.version != version:
+                return False
+            await self._registry.activate(strategy_id, None, actor="service", reason=reason, forced=False, now=now)
+            del self._models[strategy_id], self._active[strategy_id]
+            if self.mode(strategy_id) != "paused":
+                await self._enter(strategy_id, "warmup", reason, evidence, now)
+            return True
 
     async def pause(self, strategy_id: str, *, actor: str, reason: str, now: datetime) -> None:
         """No openings until somebody resumes; exits go on."""
-        await self._enter(strategy_id, "paused", reason, {"actor": actor}, now)
+        async with self._lock:
+            await self._enter(strategy_id, "paused", reason, {"actor": actor}, now)
 
     async def resume(self, strategy_id: str, *, actor: str, reason: str, now: datetime) -> None:
         """Back to the model, or to the warm-up where there is none."""
-        mode = "model" if strategy_id in self._models else "warmup"
-        await self._enter(strategy_id, mode, reason, {"actor": actor}, now)
+        async with self._lock:
+            mode = "model" if strategy_id in self._models else "warmup"
+            await self._enter(strategy_id, mode, reason, {"actor": actor}, now)
 
     async def _enter(
         self, strategy_id: str, mode: str, reason: str, evidence: Mapping[str, Any], now: datetime

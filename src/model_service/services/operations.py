@@ -52,7 +52,7 @@ class ServiceOperations:
         """
         self._modes.known(strategy_id)
         active = self._modes.active(strategy_id)
-        before = await self._registry.previous(strategy_id, active.version) if active is not None else None
+        before = await self._registry.previous(strategy_id, active.version if active is not None else None)
         if before is None:
             raise Refused(
                 "nothing_to_roll_back_to",

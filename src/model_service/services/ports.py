@@ -304,8 +304,8 @@ class RegistryStore(Protocol):
         """The version that speaks for the strategy."""
         ...
 
-    async def previous(self, strategy_id: str, before: str) -> ModelVersion | None:
-        """The version that was active before `before` was."""
+    async def previous(self, strategy_id: str, before: str | None) -> ModelVersion | None:
+        """The version that `before` took the word from; with None, the one that spoke last."""
         ...
 
     async def activate(

@@ -114,7 +114,10 @@ class QualityWatch:
             "n": quality.n,
         }
         log.warning("quality_degraded", strategy=strategy.strategy_id, **evidence)
-        await self._modes.fall_back_to_warmup(strategy.strategy_id, "quality_degraded", evidence, now)
+        if not await self._modes.fall_back_to_warmup(
+            strategy.strategy_id, version.version, "quality_degraded", evidence, now
+        ):
+            return
         reason = f"live accuracy of {version.version} at most {quality.accuracy_upper:.3f}, floor {floor:.3f}"
         await self._training.request(strategy.strategy_id, "full", "quality", reason, now)
 

@@ -129,7 +129,6 @@ class SignalGenerator:
         """One pass over all strategies when a tick is due; the signals are in the outbox when this returns."""
         if self._next_tick is not None and now < self._next_tick:
             return ()
-        self._next_tick = _next_multiple(now, self._limits.tick_seconds)
         await self._refresh_statistics(now)
         decided = _Pass(
             now=now,
@@ -142,6 +141,8 @@ class SignalGenerator:
             for asset in strategy.assets:
                 self._tick_asset(strategy, asset, decided)
         await self._store.record(decided.signals, decided.nones, decided.silent)
+        self._next_tick = _next_multiple(now, self._limits.tick_seconds)
+        self.ticks += len(decided.signals) + len(decided.silent)
         self.signals += len(decided.signals)
         self.model_signals += sum(one.signal.model_version is not None for one in decided.signals)
         return decided.signals
@@ -151,7 +152,6 @@ class SignalGenerator:
         return 0.0 if self._next_tick is None else max(0.0, (self._next_tick - now).total_seconds())
 
     def _tick_asset(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> None:
-        self.ticks += 1
         tick = self._tick(strategy, asset, decided)
         try:
             outcome = self._decide(tick, decided)

@@ -54,6 +54,7 @@ class CurrentRun:
     process: TrainingProcess
     started_at: datetime
     parent: str | None
+    version: str | None = None
     progress: Progress = field(default_factory=lambda: Progress(phase="preparing", fraction=0.0))
     stored_progress: Progress | None = None
     verdict: asyncio.Task[Verdict] = field(init=False)
@@ -90,6 +91,8 @@ class TrainingService:
         self._identifiers = identifiers
         self._limits = limits
         self._may_have_requests = True
+        # Requests come over HTTP while the learning role works: each sees the other's work whole or not at all.
+        self._lock = asyncio.Lock()
         self.current: CurrentRun | None = None
         self.last_gate: dict[str, Sequence[Mapping[str, Any]]] = {}
 
@@ -112,12 +115,18 @@ class TrainingService:
             NotFound: when there is no such strategy.
         """
         self._modes.known(strategy_id)
+        async with self._lock:
+            return await self._request(strategy_id, training_type, trigger, reason, now)
+
+    async def _request(
+        self, strategy_id: str, training_type: TrainingType, trigger: TriggerKind, reason: str, now: datetime
+    ) -> tuple[UUID, Literal["triggered", "queued"]]:
         live = [run for run in await self._store.live_runs() if run.strategy_id == strategy_id]
         samples = await self._store.sample_count(strategy_id)
         run = TrainingRun(self._identifiers.new(), strategy_id, training_type, trigger, "requested", now, samples)
+        await self._store.request(run, reason, previous=live[0].run_id if live else None)
         if self.current is not None and self.current.run.strategy_id == strategy_id:
             await self._abandon_current()
-        await self._store.request(run, reason, previous=live[0].run_id if live else None)
         self._may_have_requests = True
         log.info("training_requested", strategy=strategy_id, run_id=str(run.run_id), trigger=trigger, reason=reason)
         return run.run_id, "triggered" if self.current is None else "queued"
@@ -145,13 +154,18 @@ class TrainingService:
 
     async def step(self, now: datetime) -> None:
         """Start the oldest request when no child works, and take what a finished child brings."""
+        async with self._lock:
+            await self._step(now)
+
+    async def _step(self, now: datetime) -> None:
         if self.current is None:
             if self._may_have_requests:
                 await self._start_next(now)
             return
         if await self._is_finished(self.current, now):
-            current, self.current = self.current, None
-            await self._conclude(current, await current.verdict, now)
+            # Only a conclusion that is stored ends the run: while the database is away the verdict is kept.
+            await self._conclude(self.current, await self.current.verdict, now)
+            self.current = None
         elif self._is_overdue(self.current, now):
             await self._time_out(self.current, now)
         else:
@@ -159,7 +173,8 @@ class TrainingService:
 
     async def close(self) -> None:
         """Kill the child, if there is one; its run is closed by the next start."""
-        await self._abandon_current()
+        async with self._lock:
+            await self._abandon_current()
 
     async def _start_next(self, now: datetime) -> None:
         requested = [run for run in await self._store.live_runs() if run.state == "requested"]
@@ -172,8 +187,8 @@ class TrainingService:
             await self._store.finish(run.run_id, "refused", now, error_code=refusal[0], error_hint=refusal[1])
             return
         process = await self._launcher.launch(job)
-        await self._store.progress(run.run_id, "preparing", 0.0, "started", now)
         self.current = CurrentRun(run, process, now, job.parent_version)
+        await self._store.progress(run.run_id, "preparing", 0.0, "started", now)
         log.info("training_started", strategy=run.strategy_id, run_id=str(run.run_id), samples=run.outcomes_seen)
 
     async def _job(self, run: TrainingRun, now: datetime) -> tuple[TrainingJob | None, tuple[str, str]]:
@@ -211,12 +226,12 @@ class TrainingService:
         return now >= current.started_at + timedelta(seconds=limit)
 
     async def _time_out(self, current: CurrentRun, now: datetime) -> None:
-        await self._abandon_current()
         await self._store.finish(
             current.run.run_id, "failed", now, error_code="timeout",
             error_hint=f"The run took over {self._limits.max_duration_seconds:g} s "
             "(MODEL_TRAINING_MAX_DURATION_SECONDS) and was killed.",
         )  # fmt: skip
+        await self._abandon_current()
         log.warning("training_failed", strategy=current.run.strategy_id, code="timeout")
 
     async def _conclude(self, current: CurrentRun, verdict: Verdict, now: datetime) -> None:
@@ -234,12 +249,21 @@ class TrainingService:
 
     async def _register(self, current: CurrentRun, candidate: Candidate, now: datetime) -> None:
         run = current.run
-        version = await self._registry.next_version(parent=current.parent)
-        path = self._files.publish(run.run_id, version)
-        await self._registry.add(
-            self._identifiers.new(), version, run.strategy_id, path, candidate,
-            parent=current.parent, trained_at=now, duration_seconds=(now - current.started_at).total_seconds(),
-        )  # fmt: skip
+        if current.version is None:
+            current.version = await self._registry.next_version(parent=current.parent)
+        version = current.version
+        try:
+            path = self._files.publish(run.run_id, version)
+        except OSError as error:
+            hint = f"The files of {version} could not be put into the model folder: {error.strerror}."
+            await self._store.finish(run.run_id, "failed", now, error_code="model_folder", error_hint=hint)
+            log.warning("training_failed", strategy=run.strategy_id, code="model_folder", hint=hint)
+            return
+        if await self._registry.get(version) is None:
+            await self._registry.add(
+                self._identifiers.new(), version, run.strategy_id, path, candidate,
+                parent=current.parent, trained_at=now, duration_seconds=(now - current.started_at).total_seconds(),
+            )  # fmt: skip
         gate = [condition.model_dump() for condition in candidate.gate]
         self.last_gate[run.strategy_id] = gate
         promoted = candidate.gate_passed and await self._promote(run, version, now)

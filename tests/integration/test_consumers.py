@@ -1,0 +1,115 @@
+"""What a consumer and the publisher owe when the database or the broker fails in the middle of a batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from model_service.consumers.market_data import MarketDataConsumer
+from model_service.contracts.types import Side
+from model_service.database.bars import BarStore
+from model_service.database.connection import Database, DatabaseUnavailable
+from model_service.database.dead_letters import DeadLetters
+from model_service.database.decisions import PostgresDecisionStore
+from model_service.database.outbox import Outbox
+from model_service.market.snapshot import Bar
+from model_service.market.state import AssetMarket
+from model_service.messaging.transport import Delivery, OutgoingMessage, PublishOutcome, TransportUnavailable
+from model_service.publishers.signal_publisher import SignalPublisher
+from tests.integration.test_stores import BUY_ID, decided
+from tests.support.builders import NOON
+
+
+def kline(minute: int) -> bytes:
+    start = int(NOON.timestamp() * 1000) + minute * 60_000
+    payload = {
+        "start": start, "end": start + 59_999, "interval": "1", "open": "1", "high": "1", "low": "1", "close": "1",
+        "volume": "1", "turnover": "1", "confirm": True, "timestamp": start + 60_000,
+    }  # fmt: skip
+    moment = NOON.replace(tzinfo=None).isoformat()
+    body = {"event_id": str(minute), "event_type": "kline", "topic": "kline.1.BTCUSDT", "timestamp": moment}
+    return json.dumps({**body, "received_at": "2026-03-02T13:00:00", "payload": payload, "trace_id": "t"}).encode()
+
+
+class Queue:
+    """A subscription over a list that remembers what was settled how."""
+
+    queue = "ws-gateway.kline"
+
+    def __init__(self, bodies: Sequence[bytes]) -> None:
+        self.waiting = [Delivery(tag, body, {}, None, redelivered=False) for tag, body in enumerate(bodies)]
+        self.acknowledged = 0
+
+    async def receive(self, *, limit: int = 200, wait_seconds: float, linger_seconds: float = 0.02) -> list[Delivery]:
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        self.acknowledged += len(deliveries)
+
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        self.waiting = [*deliveries, *self.waiting]
+
+    async def close(self) -> None:
+        self.waiting = []
+
+
+class FailingOnce:
+    """A bar store whose database is away the first time."""
+
+    def __init__(self, inner: BarStore) -> None:
+        self._inner = inner
+        self.away = True
+
+    async def save(self, bars: Sequence[tuple[str, Bar]]) -> None:
+        if self.away:
+            self.away = False
+            raise DatabaseUnavailable("away")
+        await self._inner.save(bars)
+
+
+async def test_market_data_come_back_and_no_bar_is_lost_while_the_database_is_away(database: Database) -> None:
+    queue = Queue([kline(minute) for minute in range(3)])
+    store: Any = FailingOnce(BarStore(database, 60))
+    markets = {"BTCUSDT": AssetMarket("BTCUSDT", 60)}
+    consumer = MarketDataConsumer(queue, markets, store, DeadLetters(database))
+    with pytest.raises(DatabaseUnavailable):
+        await consumer.step(NOON)
+    assert queue.acknowledged == 0
+    assert await consumer.step(NOON) == 3
+    assert queue.acknowledged == 3
+    assert await database.fetchval("SELECT count(*) FROM model_service.market_bars") == 3
+
+
+class Broker:
+    """A transport that publishes, or is away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.sent: list[str] = []
+
+    async def declare_exchange_with_queue(self, exchange: str, queue: str) -> None:
+        return None
+
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
+        if self.away:
+            raise TransportUnavailable("away")
+        self.sent += [message.message_id for message in messages]
+        return [PublishOutcome.CONFIRMED] * len(messages)
+
+
+async def test_a_signal_that_could_not_be_sent_is_sent_when_the_broker_is_back(database: Database) -> None:
+    await PostgresDecisionStore(database).record([decided(BUY_ID, Side.BUY)], (), ())
+    broker: Any = Broker()
+    publisher = SignalPublisher(Outbox(database), broker)
+    broker.away = True
+    with pytest.raises(TransportUnavailable):
+        await publisher.step(NOON)
+    broker.away = False
+    assert await publisher.step(NOON) == 1
+    assert broker.sent == [str(BUY_ID)]
+    assert await publisher.step(NOON) == 0
+    assert await database.fetchval("SELECT status FROM model_service.trading_signals") == "published"
