@@ -22,7 +22,7 @@ from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseAddress
 from model_service.database.dead_letters import DeadLetters
 from model_service.database.decisions import PostgresDecisionStore
-from model_service.database.embedded import EmbeddedPostgres
+from model_service.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from model_service.database.executions import ExecutionStore
 from model_service.database.live_quality import PostgresQualityStore
 from model_service.database.model_files import ModelFolder
@@ -108,9 +108,9 @@ async def serve(settings: Settings) -> None:
     Raises:
         StartRefused, EmbeddedPostgresError, SchemaOutdated, StorageError: each with one sentence for the operator.
     """
+    stop = asyncio.create_task(_stop_signal().wait(), name="stop")
     key = api_key(settings)
     listener = bind(settings.model_service_host, settings.model_service_port)
-    stop = asyncio.create_task(_stop_signal().wait(), name="stop")
     service = await _built_unless(stop, settings)
     if service is None:
         listener.close()
@@ -118,14 +118,15 @@ async def serve(settings: Settings) -> None:
     server = http_server(service, key)
     web = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     work = asyncio.create_task(_work(service), name="service")
+    lost = asyncio.create_task(_database_lost(service), name="database")
     log.info("listening", host=settings.model_service_host, port=listener.getsockname()[1])
     try:
-        await asyncio.wait({web, work, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({web, work, stop, lost}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         server.should_exit = True
-        for task in (stop, work):
+        for task in (stop, work, lost):
             task.cancel()
-        results = await asyncio.gather(work, web, stop, return_exceptions=True)
+        results = await asyncio.gather(work, web, stop, lost, return_exceptions=True)
         await service.stop()
     for result in results:
         if isinstance(result, Exception):
@@ -142,6 +143,16 @@ async def _built_unless(stop: asyncio.Task[bool], settings: Settings) -> Service
         log.info("stopped_before_start")
         return None
     return building.result()
+
+
+async def _database_lost(service: Service) -> None:
+    """End with an error when the embedded database ends by itself: whoever started the service starts it again."""
+    embedded = service.parts.embedded
+    if embedded is None:
+        await asyncio.Event().wait()
+        return
+    await embedded.wait_until_lost()
+    raise EmbeddedPostgresError("The embedded PostgreSQL has ended by itself; see postgres.log, and start again.")
 
 
 async def _work(service: Service) -> None:

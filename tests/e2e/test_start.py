@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -83,3 +86,23 @@ async def test_a_taken_port(open_folder: Path) -> None:
         assert got == 1
         assert f"127.0.0.1:{service.port}" in said
         await service.until("/readyz", lambda status, _: status == 200, 30)
+
+
+async def test_a_lost_embedded_database_ends_the_service_with_a_sentence(open_folder: Path) -> None:
+    async with running(open_folder) as service:
+        await service.until("/readyz", lambda status, _: status == 200, 30)
+        pid_file = open_folder / "state" / "postgres" / "data" / "postmaster.pid"
+        os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
+        assert await asyncio.to_thread(service.process.wait, 30) == 1
+        assert "embedded PostgreSQL has ended" in service.tail()
+        assert "Traceback" not in service.tail()
+
+
+async def test_a_stop_while_it_starts_is_answered_in_order(open_folder: Path) -> None:
+    async with running(open_folder) as service:
+        # The state folder appears when the program has begun; the first start of the database then takes a second.
+        while not (open_folder / "state").exists():
+            await asyncio.sleep(0.01)
+        service.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(service.process.wait, 30) == 0, service.tail()
+    assert not list((open_folder / "state").glob("postgres/initdb-*"))

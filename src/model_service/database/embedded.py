@@ -38,6 +38,7 @@ __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
 DATABASE = "model_service"
 READY_SECONDS = 120.0
 """How long the server may take until it answers; recovery after a crash can take long."""
+LOOK_SECONDS = 1.0
 STOP_SECONDS = 25.0
 """Longer than all the watcher's attempts together."""
 NOT_YET = (
@@ -87,6 +88,13 @@ class EmbeddedPostgres:
                 self._running = launching.result()
             await self.stop()
             raise
+
+    async def wait_until_lost(self) -> None:
+        """Return when the server has ended without being asked to, such as by the kernel for want of memory."""
+        while self._running is not None:
+            if self._running.watcher.poll() is not None:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def stop(self) -> None:
         """Stop the server and give the folder back; does nothing when it does not run."""
