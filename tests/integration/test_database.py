@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from model_service.database.connection import Database, DatabaseAddress, DatabaseUnavailable
+from model_service.database.connection import Database, DatabaseAddress, DatabaseUnavailable, TransactionConflict
 from model_service.database.embedded import EmbeddedPostgres
 
 COUNT = "SELECT count(*) FROM model_service.message_queues"
@@ -92,6 +92,29 @@ async def test_wrong_arguments_and_wrong_use_are_not_an_outage(database: Databas
         await database.fetchval("SELECT $1::integer")
     with pytest.raises(asyncpg.UndefinedTableError):
         await database.fetchval("SELECT 1 FROM model_service.no_such_table")
+
+
+@pytest.mark.parametrize("code", ["53100", "53200", "55006", "57014", "58030", "25006"])
+async def test_the_state_of_the_server_is_an_outage(database: Database, code: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="for the test") as caught:
+        await database.execute(_failing_with(code))
+    assert not isinstance(caught.value, TransactionConflict)
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01"])
+async def test_a_conflict_may_be_tried_again_at_once(database: Database, code: str) -> None:
+    with pytest.raises(TransactionConflict, match="for the test"):
+        await database.execute(_failing_with(code))
+
+
+@pytest.mark.parametrize("code", ["22003", "23514", "42P01", "25001", "P0001"])
+async def test_what_no_waiting_mends_passes_as_it_is(database: Database, code: str) -> None:
+    with pytest.raises(asyncpg.PostgresError, match="for the test"):
+        await database.execute(_failing_with(code))
+
+
+def _failing_with(code: str) -> str:
+    return f"DO $$ BEGIN RAISE EXCEPTION 'for the test' USING ERRCODE = '{code}'; END $$"
 
 
 async def test_cancellation_passes_and_the_connection_is_given_back(impatient: Database) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import asyncpg
 import structlog
 
+from model_service.database.sqlstate import is_conflict, is_server_state
+
 log = structlog.get_logger()
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 GONE = (
@@ -36,6 +38,10 @@ UNAVAILABLE = (
 
 class DatabaseUnavailable(Exception):  # noqa: N818 - the state of the world, not a programming error
     """PostgreSQL cannot be reached now; the caller waits and tries again. The text says which one and why."""
+
+
+class TransactionConflict(DatabaseUnavailable):
+    """PostgreSQL gave the transaction up in favour of others (deadlock, serialization); it may be tried again at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +155,9 @@ class Database:
         Errors of the block pass as they are, cancellation and its own TimeoutError and OSError included.
 
         Raises:
-            DatabaseUnavailable: there is no connection to be had, it was lost inside the block, or a statement of the
-                block ran into the time limit.
+            DatabaseUnavailable: there is no connection to be had, it was lost inside the block, a statement of the
+                block ran into the time limit, or the state of the server forbids it (disk full, read only).
+            TransactionConflict: the transaction was given up in favour of others.
         """
         if self._pool is None:
             raise DatabaseUnavailable(f"PostgreSQL at {self.address}: not connected")
@@ -162,7 +169,9 @@ class Database:
         try:
             yield connection
         except Exception as error:
-            if _is_lost(connection, error):
+            if is_conflict(error):
+                raise TransactionConflict(self._unavailable(error)) from error
+            if _is_lost(connection, error) or is_server_state(error):
                 raise self._unavailable(error) from error
             raise
         finally:
