@@ -41,7 +41,7 @@ class DatabaseUnavailable(Exception):  # noqa: N818 - the state of the world, no
 
 
 class TransactionConflict(DatabaseUnavailable):
-    """PostgreSQL gave the transaction up in favour of others (deadlock, serialization); it may be tried again at once."""
+    """PostgreSQL gave the transaction up in favour of others (deadlock, serialization); it may be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
