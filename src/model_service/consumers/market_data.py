@@ -32,7 +32,10 @@ class MarketDataConsumer:
         self._markets = markets
         self._bars = bars
         self._dead_letters = dead_letters
+        self._held: list[Delivery] = []
+        self._applied = 0
         self._unsaved: list[tuple[str, Bar]] = []
+        self._letters: list[tuple[bytes, InvalidMessage]] = []
         self.events = 0
 
     @property
@@ -41,30 +44,30 @@ class MarketDataConsumer:
         return self._subscription.queue
 
     async def step(self, now: datetime, *, wait_seconds: float = 0.0) -> int:
-        """Take one batch, waiting at most `wait_seconds` for it; returns how many messages it had."""
-        deliveries = await self._subscription.receive(wait_seconds=wait_seconds)
-        if not deliveries:
-            return 0
-        letters: list[tuple[bytes, InvalidMessage]] = []
-        for delivery in deliveries:
-            self._apply(delivery, letters)
-        try:
-            await self._bars.save(self._unsaved)
-            await self._dead_letters.keep(self._subscription.queue, letters, now)
-        except BaseException:
-            # The events have been applied, and applying them again changes nothing; the closed bars are still held.
-            await self._subscription.give_back(deliveries)
-            raise
-        self._unsaved.clear()
-        await self._subscription.acknowledge(deliveries)
-        self.events += len(deliveries)
-        return len(deliveries)
+        """Take one batch, waiting at most `wait_seconds` for it; returns how many messages it had.
 
-    def _apply(self, delivery: Delivery, letters: list[tuple[bytes, InvalidMessage]]) -> None:
+        A batch whose bars could not be saved is held and not given back: the next step goes on with it.
+        """
+        if not self._held:
+            self._held = await self._subscription.receive(wait_seconds=wait_seconds)
+            self._applied = 0
+        while self._applied < len(self._held):
+            self._apply(self._held[self._applied])
+            self._applied += 1
+        await self._bars.save(self._unsaved)
+        self._unsaved.clear()
+        await self._dead_letters.keep(self.queue, self._letters, now)
+        self._letters.clear()
+        settled, self._held = self._held, []
+        await self._subscription.acknowledge(settled)
+        self.events += len(settled)
+        return len(settled)
+
+    def _apply(self, delivery: Delivery) -> None:
         try:
             event = decode_market(delivery.body)
         except InvalidMessage as reason:
-            letters.append((delivery.body, reason))
+            self._letters.append((delivery.body, reason))
             log.warning("market_event_refused", queue=self._subscription.queue, code=reason.code, field=reason.field)
             return
         market = self._markets.get(event.asset) if event is not None else None

@@ -12,8 +12,9 @@ import asyncpg
 
 from model_service.contracts.executions import Observation
 from model_service.contracts.types import OrderStatus
-from model_service.database.connection import Connection, Database
+from model_service.database.connection import Connection, Database, TransactionConflict
 from model_service.database.decisions import lot_from
+from model_service.database.sqlstate import is_content
 from model_service.trades.fills import FillRise, OrderProgress, advance
 from model_service.trades.ledger import Fill, Lot, LotClosure, apply_fill
 
@@ -86,6 +87,14 @@ UPDATE_SIGNAL = """
 """
 
 
+RETRIES_AT_CONFLICTS = 3
+MAX_CAUSE_LENGTH = 500
+
+
+class NotStorable(Exception):  # noqa: N818 - what it says of the values, and what a dead letter says of its message
+    """PostgreSQL refused the values of a batch; the text says why. Nothing of the batch is recorded."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedBatch:
     """What a batch came to: events that were new, how many of them were orphans, and the fills derived."""
@@ -121,18 +130,38 @@ class ExecutionStore:
     async def record(
         self, observations: Sequence[tuple[Observation, bytes]], source: str, now: datetime
     ) -> RecordedBatch:
-        """All of a batch, in its order, in one transaction. Raises DatabaseUnavailable; then nothing is recorded."""
+        """All of a batch, in its order, in one transaction; what was recorded before is passed over.
+
+        Raises:
+            NotStorable: PostgreSQL refused the values of one of them. Nothing is recorded.
+            DatabaseUnavailable: wait and try again. Mostly nothing is recorded, and it does no harm when it is.
+        """
         first: dict[str, tuple[Observation, bytes]] = {}
         for observation, body in observations:
             first.setdefault(observation.event_id, (observation, body))
         ordered = list(first.values())
-        async with self._database.transaction() as connection:
-            owners = await self._owners(connection, [observation for observation, _ in ordered])
-            await self._lock(connection, [observation for observation, _ in ordered], owners)
-            new_ids = await self._insert_events(connection, ordered, owners, source, now)
-            new = [observation for observation, _ in ordered if observation.event_id in new_ids]
-            known = [observation for observation in new if observation.signal_id in owners]
-            fills = await self._derive(connection, known, owners, now)
+        for _ in range(RETRIES_AT_CONFLICTS):
+            try:
+                return await self._record_once(ordered, source, now)
+            except TransactionConflict:
+                continue
+        return await self._record_once(ordered, source, now)
+
+    async def _record_once(
+        self, ordered: Sequence[tuple[Observation, bytes]], source: str, now: datetime
+    ) -> RecordedBatch:
+        try:
+            async with self._database.transaction() as connection:
+                owners = await self._owners(connection, [observation for observation, _ in ordered])
+                await self._lock(connection, [observation for observation, _ in ordered], owners)
+                new_ids = await self._insert_events(connection, ordered, owners, source, now)
+                new = [observation for observation, _ in ordered if observation.event_id in new_ids]
+                known = [observation for observation in new if observation.signal_id in owners]
+                fills = await self._derive(connection, known, owners, now)
+        except asyncpg.PostgresError as error:
+            if is_content(error):
+                raise NotStorable(_in_words(error)) from error
+            raise
         return RecordedBatch(len(new), len(new) - len(known), fills)
 
     async def _owners(self, connection: Connection, observations: Sequence[Observation]) -> dict[str, _Owner]:
@@ -246,6 +275,11 @@ def _fill(observation: Observation, owner: _Owner, rise: FillRise) -> Fill:
         fees=rise.fees,
         executed_at=observation.executed_at,
     )
+
+
+def _in_words(error: asyncpg.PostgresError) -> str:
+    """The driver repeats values of any length and any characters."""
+    return f"{error.sqlstate}: {error}".encode("utf-8", errors="replace").decode("utf-8")[:MAX_CAUSE_LENGTH]
 
 
 def _uuid(text: str) -> UUID | None:
