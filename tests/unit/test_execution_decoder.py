@@ -158,6 +158,7 @@ def test_nested_event_is_a_total() -> None:
         executed_at=datetime(2026, 11, 23, 15, 52, 40, 748422, tzinfo=UTC),
         is_dry_run=True,
         trace_id="gateway-1",
+        other_order_id="row-1",
     )
 
 

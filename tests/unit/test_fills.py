@@ -120,6 +120,7 @@ def test_digits_beyond_the_default_precision_are_kept() -> None:
         ([increment("1", "100"), checkpoint("1", "100", status=CANCELLED)], CANCELLED),
         ([checkpoint("1", "100"), increment("1", "100")], PARTIAL),
         ([checkpoint("1", "100", status=CANCELLED), increment("1", "100")], CANCELLED),
+        ([checkpoint("1", "100", status=CANCELLED), checkpoint("2", "100", status=FILLED)], FILLED),
     ],
 )
 def test_status(observations: list[Observation], status: OrderStatus) -> None:

@@ -42,9 +42,9 @@ FILLED_STATES = (OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED)
 def decode_execution(body: bytes) -> Observation:
     """The observation in `body`, UTF-8 JSON in the flat or the nested shape.
 
-    Orders are named by the exchange's identifier (`order.order_id`, `order_id`), the only one that both shapes and
-    the table `orders` share. A flat event says nothing of the order's state: it counts as `filled`, see
-    `trades.fills.advance`.
+    Orders are named by the exchange's identifier (`order.order_id`, `order_id`); `order.id` is order-manager's own,
+    which a flat event may carry in its place. A flat event says nothing of the order's state: it counts as `filled`,
+    see `trades.fills.advance`.
 
     Raises:
         InvalidMessage: whatever else the body is; nothing else is raised.
@@ -109,6 +109,7 @@ def _nested(event: Mapping[str, Any], order: Mapping[str, Any]) -> Observation:
         is_dry_run=_flag(order, "is_dry_run", "order.is_dry_run"),
         rejection_reason=_reason(event),
         trace_id=_optional_text(event, "trace_id", "trace_id"),
+        other_order_id=_optional_text(order, "id", "order.id"),
     )
 
 

@@ -24,6 +24,7 @@ class Observation:
     Attributes:
         event_id: text, unique per report; a second report with the same one is a redelivery.
         order_id: the exchange's or order-manager's identifier; text.
+        other_order_id: the other one of the two, where the report has both.
         signal_id: text, since the platform's own test events carry identifiers that are no UUID.
         quantity: base units; of this fill (increment) or filled so far (checkpoint); 0 when nothing has filled.
         price: quote per base; of this fill or the average so far; None when nothing has filled.
@@ -49,3 +50,4 @@ class Observation:
     is_dry_run: bool = False
     rejection_reason: str | None = None
     trace_id: str | None = None
+    other_order_id: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,8 +15,9 @@ from model_service.contracts.types import OrderStatus
 from model_service.database.connection import Connection, Database, TransactionConflict
 from model_service.database.decisions import lot_from
 from model_service.database.sqlstate import is_content
-from model_service.trades.fills import FillRise, OrderProgress, advance
+from model_service.trades.fills import FillRise, OrderProgress
 from model_service.trades.ledger import Fill, Lot, LotClosure, apply_fill
+from model_service.trades.orders import KnownOrders
 
 LOCK = """
     SELECT pg_advisory_xact_lock(hashtextextended('model-service:' || name, 0))
@@ -38,20 +39,25 @@ INSERT_EVENTS = """
                    reported_return, is_dry_run, is_orphan, trace_id, body)
     ON CONFLICT (event_id) DO NOTHING RETURNING event_id
 """
-PROGRESS = "SELECT * FROM model_service.order_progress WHERE order_id = ANY($1::text[])"
+PROGRESS = """
+    SELECT * FROM model_service.order_progress
+    WHERE order_id = ANY($1::text[]) OR other_order_id = ANY($1::text[]) OR signal_id = ANY($2::text[])
+"""
 UPSERT_PROGRESS = """
     INSERT INTO model_service.order_progress (
         order_id, signal_id, status, increment_quantity, increment_notional, increment_fees, checkpoint_quantity,
-        checkpoint_notional, checkpoint_fees, filled_quantity, filled_notional, filled_fees, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        checkpoint_notional, checkpoint_fees, filled_quantity, filled_notional, filled_fees, other_order_id, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
     ON CONFLICT (order_id) DO UPDATE SET
         status = excluded.status, increment_quantity = excluded.increment_quantity,
         increment_notional = excluded.increment_notional, increment_fees = excluded.increment_fees,
         checkpoint_quantity = excluded.checkpoint_quantity, checkpoint_notional = excluded.checkpoint_notional,
         checkpoint_fees = excluded.checkpoint_fees, filled_quantity = excluded.filled_quantity,
         filled_notional = excluded.filled_notional, filled_fees = excluded.filled_fees,
-        updated_at = excluded.updated_at
+        other_order_id = excluded.other_order_id, updated_at = excluded.updated_at
 """
+JOIN_FILLS = "UPDATE model_service.fills SET order_id = $2 WHERE order_id = $1 AND signal_id = $3"
+DELETE_PROGRESS = "DELETE FROM model_service.order_progress WHERE order_id = $1"
 RESERVE_IDS = """
     SELECT nextval(pg_get_serial_sequence('model_service.fills', 'fill_id')) AS fill_id,
            nextval(pg_get_serial_sequence('model_service.lots', 'lot_id')) AS lot_id
@@ -115,9 +121,10 @@ class _Owner:
 
 @dataclass(frozen=True, slots=True)
 class _SourcedFill:
-    """A fill and the observation that raised it."""
+    """A fill, the observation that raised it, and the identifier that its order went by then."""
 
     observation: Observation
+    order_id: str
     fill: Fill
 
 
@@ -173,7 +180,8 @@ class ExecutionStore:
     async def _lock(
         self, connection: Connection, observations: Sequence[Observation], owners: Mapping[str, _Owner]
     ) -> None:
-        # Orders and positions are locked by name in one sorted sweep: writers of any number cannot deadlock.
+        # Orders and positions are locked by name in one sorted sweep: writers of any number cannot deadlock. The
+        # position's lock also holds what reports an order under its other identifier.
         names = {f"order:{observation.order_id}" for observation in observations}
         names |= {f"position:{owner.strategy_id}:{owner.asset}" for owner in owners.values()}
         await connection.execute(self._database.sql(LOCK), sorted(names))
@@ -203,21 +211,36 @@ class ExecutionStore:
     ) -> int:
         if not observations:
             return 0
-        orders = sorted({observation.order_id for observation in observations})
-        rows = await connection.fetch(self._database.sql(PROGRESS), orders)
-        progress = {row["order_id"]: _progress(row) for row in rows}
+        known = await self._known_orders(connection, observations, owners)
         fills: list[_SourcedFill] = []
         for observation in observations:
-            updated, rise = advance(progress.get(observation.order_id), observation)
-            progress[observation.order_id] = updated
+            owner = owners[observation.signal_id]
+            order, rise = known.take(replace(observation, signal_id=str(owner.signal_id)))
             if rise is not None:
-                fills.append(_SourcedFill(observation, _fill(observation, owners[observation.signal_id], rise)))
-        await connection.executemany(
-            self._database.sql(UPSERT_PROGRESS), [_progress_row(order, progress[order], now) for order in orders]
-        )
+                fills.append(_SourcedFill(observation, order.order_id, _fill(observation, owner, rise)))
+        await self._write_progress(connection, known, now)
         await self._write_fills(connection, fills)
-        await self._update_signals(connection, observations, progress, owners, fills)
+        await self._join_fills(connection, known)
+        await self._update_signals(connection, observations, known, owners, fills)
         return len(fills)
+
+    async def _known_orders(
+        self, connection: Connection, observations: Sequence[Observation], owners: Mapping[str, _Owner]
+    ) -> KnownOrders:
+        """Orders under any name that is mentioned, and all of the signals that are."""
+        names = {name for o in observations for name in (o.order_id, o.other_order_id) if name is not None}
+        signals = {str(owners[observation.signal_id].signal_id) for observation in observations}
+        return KnownOrders(await known_orders(connection, self._database.sql(PROGRESS), names, signals))
+
+    async def _write_progress(self, connection: Connection, known: KnownOrders, now: datetime) -> None:
+        rows = [_progress_row(progress, now) for _, progress in sorted(known.changed.items())]
+        await connection.executemany(self._database.sql(UPSERT_PROGRESS), rows)
+
+    async def _join_fills(self, connection: Connection, known: KnownOrders) -> None:
+        for gone, into in known.joined.items():
+            signal_id = UUID(known.changed[into].signal_id)
+            await connection.execute(self._database.sql(JOIN_FILLS), gone, into, signal_id)
+            await connection.execute(self._database.sql(DELETE_PROGRESS), gone)
 
     async def _write_fills(self, connection: Connection, fills: Sequence[_SourcedFill]) -> None:
         if not fills:
@@ -252,16 +275,23 @@ class ExecutionStore:
         self,
         connection: Connection,
         observations: Sequence[Observation],
-        progress: Mapping[str, OrderProgress],
+        known: KnownOrders,
         owners: Mapping[str, _Owner],
         fills: Sequence[_SourcedFill],
     ) -> None:
         first_fill: dict[UUID, datetime] = {}
         for fill in (sourced.fill for sourced in fills):
             first_fill[fill.signal_id] = min(first_fill.get(fill.signal_id, fill.executed_at), fill.executed_at)
-        state = {owners[o.signal_id].signal_id: progress[o.order_id].status.value for o in observations}
-        rows = [(signal_id, status, first_fill.get(signal_id)) for signal_id, status in sorted(state.items())]
+        signals = sorted({owners[observation.signal_id].signal_id for observation in observations})
+        rows = [(one, known.state_of(str(one)).value, first_fill.get(one)) for one in signals]
         await connection.executemany(self._database.sql(UPDATE_SIGNAL), rows)
+
+
+async def known_orders(
+    connection: Connection, statement: str, names: Iterable[str], signals: Iterable[str]
+) -> list[OrderProgress]:
+    """What is known of orders under any of their `names`, and of all orders of `signals`."""
+    return [_progress(row) for row in await connection.fetch(statement, sorted(names), sorted(signals))]
 
 
 def _fill(observation: Observation, owner: _Owner, rise: FillRise) -> Fill:
@@ -294,18 +324,19 @@ def _progress(row: asyncpg.Record) -> OrderProgress:
     return OrderProgress(**{**values, "status": OrderStatus(row["status"])})
 
 
-def _progress_row(order_id: str, progress: OrderProgress, now: datetime) -> tuple[Any, ...]:
+def _progress_row(progress: OrderProgress, now: datetime) -> tuple[Any, ...]:
     return (
-        order_id, progress.signal_id, progress.status.value, progress.increment_quantity, progress.increment_notional,
-        progress.increment_fees, progress.checkpoint_quantity, progress.checkpoint_notional, progress.checkpoint_fees,
-        progress.filled_quantity, progress.filled_notional, progress.filled_fees, now,
+        progress.order_id, progress.signal_id, progress.status.value, progress.increment_quantity,
+        progress.increment_notional, progress.increment_fees, progress.checkpoint_quantity,
+        progress.checkpoint_notional, progress.checkpoint_fees, progress.filled_quantity, progress.filled_notional,
+        progress.filled_fees, progress.other_order_id, now,
     )  # fmt: skip
 
 
 def _fill_row(fill_id: int, sourced: _SourcedFill) -> tuple[Any, ...]:
     fill = sourced.fill
     return (
-        fill_id, sourced.observation.event_id, sourced.observation.order_id, fill.signal_id, fill.strategy_id,
+        fill_id, sourced.observation.event_id, sourced.order_id, fill.signal_id, fill.strategy_id,
         fill.asset, fill.side.value, fill.quantity, fill.price, fill.fees, fill.executed_at,
     )  # fmt: skip
 

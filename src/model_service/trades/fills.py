@@ -32,6 +32,8 @@ class OrderProgress:
     Quantities in base units, notionals (sum of quantity times price) and fees in quote currency.
 
     Attributes:
+        order_id: the identifier that it was first reported under.
+        other_order_id: its second one, once a report has told both.
         increment_quantity: sum over flat events; likewise notional and fees.
         checkpoint_quantity: the largest total that was reported; likewise its notional and fees.
         filled_quantity: how much has become fills; likewise notional and fees.
@@ -49,6 +51,7 @@ class OrderProgress:
     filled_quantity: Decimal = ZERO
     filled_notional: Decimal = ZERO
     filled_fees: Decimal = ZERO
+    other_order_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +70,49 @@ def advance(progress: OrderProgress | None, observation: Observation) -> tuple[O
     depend on the order of observations, and the sum of all rises is `filled_quantity`. An observation with a quantity
     but without a price counts for its status only.
 
-    A terminal status sticks. An increment does not know whether the order is done: it counts as done (`filled`) while
+    A terminal status sticks, but for a cancellation that came too late: an order that a checkpoint calls filled is
+    filled. An increment does not know whether the order is done: it counts as done (`filled`) while
     increments are all that is known of the order, since nothing else would ever close it.
 
     Raises:
         ValueError: when the observation is about another order.
     """
     before = progress or OrderProgress(observation.order_id, observation.signal_id, observation.status)
-    if before.order_id != observation.order_id:
+    named = {observation.order_id, observation.other_order_id} - {None}
+    if named.isdisjoint({before.order_id, before.other_order_id}):
         raise ValueError(f"Observation of order {observation.order_id!r} given to the progress of {before.order_id!r}.")
+    other = before.other_order_id or next(iter(named - {before.order_id}), None)
     with localcontext(prec=EXACT_DIGITS):
-        known = replace(_add(before, observation), status=_status(progress, observation))
+        known = replace(_add(before, observation), status=_status(progress, observation), other_order_id=other)
         return _rise(known, observation)
+
+
+def tells_more(progress: OrderProgress | None, observation: Observation) -> bool:
+    """Whether `observation` would reveal a fill or change the order's status."""
+    if progress is None:
+        return True
+    after, rise = advance(progress, observation)
+    return rise is not None or after.status is not progress.status
+
+
+def merge(one: OrderProgress, other: OrderProgress) -> OrderProgress:
+    """Two that turned out to be one order, under the identifier of `one`.
+
+    Whoever reports a total knows both identifiers, so what was kept apart are increments, and those add up.
+    """
+    totals = max(one, other, key=lambda known: known.checkpoint_quantity)
+    with localcontext(prec=EXACT_DIGITS):
+        return replace(
+            totals,
+            order_id=one.order_id,
+            other_order_id=other.order_id,
+            increment_quantity=one.increment_quantity + other.increment_quantity,
+            increment_notional=one.increment_notional + other.increment_notional,
+            increment_fees=one.increment_fees + other.increment_fees,
+            filled_quantity=one.filled_quantity + other.filled_quantity,
+            filled_notional=one.filled_notional + other.filled_notional,
+            filled_fees=one.filled_fees + other.filled_fees,
+        )
 
 
 def _add(progress: OrderProgress, observation: Observation) -> OrderProgress:
@@ -130,6 +164,8 @@ def _status(progress: OrderProgress | None, observation: Observation) -> OrderSt
         return observation.status
     if observation.kind is ObservationKind.INCREMENT or observation.status is OrderStatus.PENDING:
         return progress.status
+    if observation.status is OrderStatus.FILLED:
+        return OrderStatus.FILLED
     if progress.status.is_open or _is_assumed(progress):
         return observation.status
     return progress.status
