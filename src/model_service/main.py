@@ -35,7 +35,7 @@ from model_service.market.state import AssetMarket
 from model_service.messaging.postgres import PostgresTransport
 from model_service.messaging.transport import Transport
 from model_service.models.job import DatabaseCoordinates
-from model_service.publishers.signal_publisher import SignalPublisher
+from model_service.publishers.signal_publisher import PUBLISHER_ROLE, SignalPublisher
 from model_service.runtime import Parts, Service
 from model_service.services.guards import GuardLimits
 from model_service.services.labelling import Labeller
@@ -274,7 +274,7 @@ def _parts(
         generator=SignalGenerator(
             strategies, markets, modes, decisions, identifiers, _generation_limits(settings, seed)
         ),
-        publisher=SignalPublisher(Outbox(database), transport),
+        publisher=SignalPublisher(Outbox(database, PUBLISHER_ROLE), transport),
         executions=_execution_consumer(settings, transport, database),
         market_data=_market_consumers(settings, transport, database, markets, bars),
         labeller=Labeller(PostgresOutcomeStore(database, bars), settings.market_data_bar_seconds),

@@ -120,7 +120,6 @@ class Service:
         await parts.training.recover(now)
         parts.files.sweep()
         await parts.modes.restore(now)
-        await parts.publisher.recover()
         for asset, market in parts.markets.items():
             market.warm_start(await parts.bars.newest(asset, now, WARM_START_BARS))
         self._started = True
@@ -144,6 +143,7 @@ class Service:
     async def stop(self) -> None:
         """Stop the child, the broker, the database; what is unfinished is taken up by the next start."""
         await self.parts.training.close()
+        await self.parts.publisher.close()
         await self.parts.transport.close()
         await self.parts.database.close()
         if self.parts.embedded is not None:

@@ -1,4 +1,4 @@
-"""What a consumer and the publisher owe when the database or the broker fails in the middle of a batch."""
+"""What a consumer owes when the database fails in the middle of a batch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ from typing import Any
 import pytest
 
 from model_service.consumers.market_data import MarketDataConsumer
-from model_service.contracts.types import Side
 from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.database.dead_letters import DeadLetters
-from model_service.database.decisions import PostgresDecisionStore
-from model_service.database.outbox import Outbox
 from model_service.market.snapshot import Bar
 from model_service.market.state import AssetMarket
-from model_service.messaging.transport import Delivery, OutgoingMessage, PublishOutcome, TransportUnavailable
-from model_service.publishers.signal_publisher import SignalPublisher
-from tests.integration.test_stores import BUY_ID, decided
+from model_service.messaging.transport import Delivery
 from tests.support.builders import NOON
 
 
@@ -82,34 +77,3 @@ async def test_market_data_come_back_and_no_bar_is_lost_while_the_database_is_aw
     assert await consumer.step(NOON) == 3
     assert queue.acknowledged == 3
     assert await database.fetchval("SELECT count(*) FROM model_service.market_bars") == 3
-
-
-class Broker:
-    """A transport that publishes, or is away."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.sent: list[str] = []
-
-    async def declare_exchange_with_queue(self, exchange: str, queue: str) -> None:
-        return None
-
-    async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
-        if self.away:
-            raise TransportUnavailable("away")
-        self.sent += [message.message_id for message in messages]
-        return [PublishOutcome.CONFIRMED] * len(messages)
-
-
-async def test_a_signal_that_could_not_be_sent_is_sent_when_the_broker_is_back(database: Database) -> None:
-    await PostgresDecisionStore(database).record([decided(BUY_ID, Side.BUY)], (), ())
-    broker: Any = Broker()
-    publisher = SignalPublisher(Outbox(database), broker)
-    broker.away = True
-    with pytest.raises(TransportUnavailable):
-        await publisher.step(NOON)
-    broker.away = False
-    assert await publisher.step(NOON) == 1
-    assert broker.sent == [str(BUY_ID)]
-    assert await publisher.step(NOON) == 0
-    assert await database.fetchval("SELECT status FROM model_service.trading_signals") == "published"

@@ -18,7 +18,6 @@ from model_service.database.bars import BarStore
 from model_service.database.connection import Database
 from model_service.database.decisions import PostgresDecisionStore
 from model_service.database.executions import ExecutionStore
-from model_service.database.outbox import Outbox
 from model_service.database.outcomes import PostgresOutcomeStore
 from model_service.market.snapshot import Bar
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET, encode_features
@@ -160,27 +159,6 @@ async def test_silences_add_up_by_minute(database: Database) -> None:
     await store.record((), (), [replace(tick, at=NOON + timedelta(seconds=59)), replace(tick, at=NOON + MINUTE)])
     rows = await database.fetch("SELECT minute, occurrences FROM model_service.decision_counts ORDER BY minute")
     assert [tuple(row) for row in rows] == [(NOON, 3), (NOON + MINUTE, 1)]
-
-
-async def test_the_outbox_hands_each_signal_out_once_and_never_an_expired_one(database: Database) -> None:
-    late = decided(SELL_ID, Side.SELL)
-    late = replace(late, signal=replace(late.signal, expires_at=NOON + timedelta(seconds=5)))
-    await with_signals(database, decided(BUY_ID, Side.BUY), late)
-    outbox = Outbox(database)
-    batch = await outbox.claim(NOON + timedelta(seconds=10))
-    assert ([signal.signal_id for signal in batch.signals], batch.expired) == ([BUY_ID], 1)
-    assert not (await outbox.claim(NOON + timedelta(seconds=10))).signals
-    await outbox.settle({BUY_ID: "published"}, NOON)
-    statuses = await database.fetch("SELECT status FROM model_service.trading_signals ORDER BY signal_id")
-    assert [row["status"] for row in statuses] == ["published", "expired"]
-
-
-async def test_a_crash_while_sending_brings_the_signal_back(database: Database) -> None:
-    await with_signals(database, decided(BUY_ID, Side.BUY))
-    outbox = Outbox(database)
-    await outbox.claim(NOON)
-    await outbox.reopen()
-    assert [signal.signal_id for signal in (await outbox.claim(NOON)).signals] == [BUY_ID]
 
 
 def path(closes: Sequence[float]) -> list[tuple[str, Bar]]:

@@ -224,7 +224,7 @@ async def test_a_message_that_has_expired_is_never_delivered(
 ) -> None:
     now = CLOCK.now()
     late = to_queue(queue, b"late", expires_at=now - timedelta(seconds=1))
-    assert await transport.publish(late) == [PublishOutcome.REFUSED]
+    assert await transport.publish(late) == [PublishOutcome.NOT_SENT]
     soon = to_queue(queue, b"soon", expires_at=now + timedelta(milliseconds=300))
     lasting = to_queue(queue, b"lasting", expires_at=now + timedelta(minutes=5))
     assert await transport.publish([*soon, *lasting]) == [PublishOutcome.CONFIRMED] * 2

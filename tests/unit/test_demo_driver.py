@@ -22,8 +22,11 @@ from model_service.demo.until import Until
 from model_service.messaging.transport import (
     Delivery,
     OutgoingMessage,
+    PublishingLease,
+    PublishingRoute,
     PublishOutcome,
     QueueState,
+    RoleTaken,
     Subscription,
 )
 
@@ -71,6 +74,9 @@ class MemoryTransport:
 
     def subscribe(self, queue: str, *, prefetch: int = 400, declare: bool) -> Subscription:
         return MemorySubscription(queue, self.queues[queue])
+
+    async def lease_publishing(self, route: PublishingRoute) -> PublishingLease:
+        raise RoleTaken(route.role)
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
         for message in messages:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 
 import structlog
@@ -11,10 +10,13 @@ import structlog
 from model_service.config.clock import Clock
 from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.messaging.backoff import Backoff
+from model_service.messaging.postgres_lease import BIND, PostgresPublishingLease, columns_of
 from model_service.messaging.postgres_session import DECLARE, queue_key
 from model_service.messaging.postgres_subscription import PostgresSubscription
 from model_service.messaging.transport import (
     OutgoingMessage,
+    PublishingLease,
+    PublishingRoute,
     PublishOutcome,
     QueueState,
     Subscription,
@@ -40,11 +42,6 @@ PUBLISH = """
     woken AS (SELECT pg_notify($7, queue) FROM (SELECT DISTINCT queue FROM inserted) AS queues)
     SELECT array_agg(DISTINCT position) AS positions, (SELECT count(*) FROM woken) AS woken FROM routed
 """
-BIND = """
-    WITH declared AS (
-        INSERT INTO model_service.message_queues (queue) VALUES ($2) ON CONFLICT DO NOTHING)
-    INSERT INTO model_service.message_bindings (exchange, routing_key, queue) VALUES ($1, $2, $2) ON CONFLICT DO NOTHING
-"""
 STATE = """
     SELECT queue,
            (SELECT count(*) FROM model_service.messages AS m
@@ -69,6 +66,7 @@ class PostgresTransport:
         self._database = database
         self._clock = clock
         self._subscriptions: list[PostgresSubscription] = []
+        self._leases: list[PostgresPublishingLease] = []
         self._is_connected = False
         self._probe: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -85,7 +83,9 @@ class PostgresTransport:
             self._probe.cancel()
             await asyncio.gather(self._probe, return_exceptions=True)
         await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
+        await asyncio.gather(*(lease.release() for lease in self._leases))
         self._subscriptions.clear()
+        self._leases.clear()
 
     @property
     def is_connected(self) -> bool:
@@ -118,10 +118,16 @@ class PostgresTransport:
         self._subscriptions.append(subscription)
         return subscription
 
+    async def lease_publishing(self, route: PublishingRoute) -> PublishingLease:
+        """As the port says. Raises RoleTaken, TransportUnavailable."""
+        lease = await PostgresPublishingLease.take(self._database, route, self._clock)
+        self._leases = [one for one in self._leases if one.is_held] + [lease]
+        return lease
+
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
         """As the port says: one statement for all. Raises TransportUnavailable."""
         now = self._clock.now()
-        outcomes = [PublishOutcome.REFUSED] * len(messages)
+        outcomes = [PublishOutcome.NOT_SENT] * len(messages)
         sendable = [i for i, m in enumerate(messages) if m.expires_at is None or m.expires_at > now]
         for index, outcome in zip(sendable, await self._insert([messages[i] for i in sendable]), strict=True):
             outcomes[index] = outcome
@@ -135,7 +141,7 @@ class PostgresTransport:
             async with self._database.acquire() as connection:
                 sent = True
                 statement = self._database.sql(PUBLISH)
-                row = await connection.fetchrow(statement, *_columns(messages), self._database.address.schema)
+                row = await connection.fetchrow(statement, *columns_of(messages), self._database.address.schema)
         except DatabaseUnavailable as error:
             if not sent:
                 raise self._unavailable(error) from error
@@ -185,14 +191,3 @@ class PostgresTransport:
                 await asyncio.sleep(backoff.next_seconds())
             else:
                 return self._note(None)
-
-
-def _columns(messages: Sequence[OutgoingMessage]) -> tuple[list[object], ...]:
-    return (
-        [message.exchange for message in messages],
-        [message.routing_key for message in messages],
-        [message.message_id for message in messages],
-        [json.dumps(dict(message.headers)) for message in messages],
-        [message.body for message in messages],
-        [message.expires_at for message in messages],
-    )

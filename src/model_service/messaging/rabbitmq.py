@@ -11,12 +11,15 @@ import structlog
 from model_service.config.clock import Clock
 from model_service.messaging.backoff import FIRST_SECONDS
 from model_service.messaging.rabbitmq_connection import REFUSALS, BrokerConnection, describe
+from model_service.messaging.rabbitmq_lease import RabbitPublishingLease
 from model_service.messaging.rabbitmq_publisher import RabbitPublisher
 from model_service.messaging.rabbitmq_queues import bind_exchange, ensure_queue, look_at_queue
 from model_service.messaging.rabbitmq_session import BrokerSession
 from model_service.messaging.rabbitmq_subscription import RabbitSubscription
 from model_service.messaging.transport import (
     OutgoingMessage,
+    PublishingLease,
+    PublishingRoute,
     PublishOutcome,
     QueueState,
     Subscription,
@@ -28,7 +31,10 @@ T = TypeVar("T")
 
 
 class RabbitTransport:
-    """One connection that publishes, one that consumes and looks at queues; each is rebuilt as a whole after a loss.
+    """A connection for each purpose, each rebuilt as a whole after a loss.
+
+    One publishes; one consumes and looks at queues; and one, from the first lease on, publishes what only the holder of
+    a role may publish, so that it can be cut without disturbing the others.
 
     Args:
         url: `amqp://user:password@host:port/vhost`, or amqps; the password is never logged.
@@ -38,6 +44,8 @@ class RabbitTransport:
     def __init__(self, url: str, *, clock: Clock) -> None:
         self._publishing = BrokerSession(url, "publish")
         self._consuming = BrokerSession(url, "consume")
+        self._leasing = BrokerSession(url, "lease")
+        self._clock = clock
         self._publisher = RabbitPublisher(self._publishing, clock)
         self._subscriptions: list[RabbitSubscription] = []
         self._foreign: set[str] = set()
@@ -50,7 +58,7 @@ class RabbitTransport:
     async def close(self) -> None:
         """As the port says; takes a few seconds at most, also when the broker does not answer."""
         await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
-        await asyncio.gather(self._publishing.close(), self._consuming.close())
+        await asyncio.gather(self._publishing.close(), self._consuming.close(), self._leasing.close())
         self._subscriptions.clear()
 
     @property
@@ -79,6 +87,11 @@ class RabbitTransport:
         subscription = RabbitSubscription(self._consuming, queue, prefetch=prefetch, declare=declare)
         self._subscriptions.append(subscription)
         return subscription
+
+    async def lease_publishing(self, route: PublishingRoute) -> PublishingLease:
+        """As the port says. Raises RoleTaken, TransportUnavailable."""
+        self._leasing.start()
+        return await RabbitPublishingLease.take(self._leasing, route, self._clock)
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
         """As the port says. Raises TransportUnavailable."""

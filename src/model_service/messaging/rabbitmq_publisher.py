@@ -41,7 +41,7 @@ class RabbitPublisher:
         self._in_flight = asyncio.Semaphore(MAXIMUM_IN_FLIGHT)
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
-        """As the port says; what has expired is not sent and counts as refused. Raises TransportUnavailable."""
+        """As the port says; what has expired is not sent. Raises TransportUnavailable."""
         if not messages:
             return []
         connection, channel = await self._open()
@@ -69,10 +69,10 @@ class RabbitPublisher:
         async with self._in_flight:
             now = self._clock.now()
             if message.expires_at is not None and message.expires_at <= now:
-                return PublishOutcome.REFUSED
+                return PublishOutcome.NOT_SENT
             what = f"publish message {message.message_id}"
             try:
-                return await ask(_publish(channel, message, _properties(message, now)), what, CONFIRM_SECONDS)
+                return await ask(publish_one(channel, message, now), what, CONFIRM_SECONDS)
             except REFUSALS as error:
                 return _refused(message, error)
             except TransportUnavailable as error:
@@ -82,16 +82,16 @@ class RabbitPublisher:
                 return PublishOutcome.UNKNOWN
 
 
-async def _publish(
-    channel: aiormq.abc.AbstractChannel, message: OutgoingMessage, properties: Basic.Properties
-) -> PublishOutcome:
+async def publish_one(channel: aiormq.abc.AbstractChannel, message: OutgoingMessage, now: datetime) -> PublishOutcome:
+    """Send one message over a channel with confirms and wait for the broker's word; raises what the driver raises."""
     try:
-        await channel.basic_publish(
+        await channel.basic_publish(  # type: ignore[call-arg]  # the abstract class lacks `wait`
             message.body,
             exchange=message.exchange,
             routing_key=message.routing_key,
-            properties=properties,
+            properties=_properties(message, now),
             mandatory=True,
+            wait=False,  # the confirmation is waited for, not the socket
         )
     except PublishError:
         return PublishOutcome.UNROUTABLE

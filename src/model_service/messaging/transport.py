@@ -7,7 +7,7 @@ in virtual time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +16,10 @@ from typing import Protocol
 
 class TransportUnavailable(Exception):  # noqa: N818 - the state of the world, not a programming error
     """The broker cannot be reached now; the caller waits and tries again. The text says which one and why."""
+
+
+class RoleTaken(Exception):  # noqa: N818 - the state of the world, not a programming error
+    """Another connection holds the role now; the caller stands by and asks again. The text says which role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,11 @@ class PublishOutcome(StrEnum):
     CONFIRMED = "confirmed"
     UNROUTABLE = "unroutable"
     REFUSED = "refused"
+    """The broker said no, for one of the queues at least; another may have the message."""
     UNKNOWN = "unknown"
     """No answer in time: it may or may not have been accepted."""
+    NOT_SENT = "not_sent"
+    """It was not handed to the broker: it has expired, or sending had to stop before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,52 @@ class QueueState:
     name: str
     messages: int
     consumers: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishingRoute:
+    """Where one role publishes: an exchange of ours, the queue that it feeds, and the name of the role."""
+
+    role: str
+    exchange: str
+    queue: str
+
+
+class PublishingLease(Protocol):
+    """The right to publish on a route, held by one connection at a time, and the memory of what was accepted there.
+
+    It ends with its connection, and for good: a successor gets it only when nothing of the predecessor can reach the
+    broker any more.
+    """
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it lives, as far as is known."""
+        ...
+
+    def accepted(self, *, complete: bool) -> AsyncIterator[list[str]]:
+        """Batches of message_ids that the broker has accepted on the route.
+
+        A batch is forgotten when the next one is asked for, so record it before. With `complete` it ends when all
+        that was accepted before the call has been named, else when nothing more is there now. Raises
+        TransportUnavailable, and then the lease has ended.
+        """
+        ...
+
+    async def renew_route(self) -> None:
+        """Declare exchange, queue and binding again, if that is some time ago. Raises TransportUnavailable."""
+        ...
+
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
+        """As `Transport.publish`; after UNKNOWN or REFUSED the lease has ended, and nothing of it is sent later.
+
+        Raises TransportUnavailable when nothing was sent at all.
+        """
+        ...
+
+    async def release(self) -> None:
+        """Give it up."""
+        ...
 
 
 class Subscription(Protocol):
@@ -126,6 +179,10 @@ class Transport(Protocol):
         With `declare` it is declared (durable, no arguments) when absent; without, it is only ever probed passively and
         waited for with back-off (queues of other services).
         """
+        ...
+
+    async def lease_publishing(self, route: PublishingRoute) -> PublishingLease:
+        """Take the route's role. Raises RoleTaken while another connection holds it, or TransportUnavailable."""
         ...
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:

@@ -1,8 +1,13 @@
-"""From the outbox to the broker: claimed, published with confirmation, and only then marked published."""
+"""From the outbox to the broker: one holder of the role, each signal once, and none after its expiry.
+
+A signal is claimed (`sending`), published with confirmation, and marked. Whatever breaks in between leaves it
+`sending`, and the next lease on the role begins by asking what the broker has accepted before it sends the rest again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
@@ -10,70 +15,141 @@ import structlog
 
 from model_service.contracts.signals import SIGNAL_EXCHANGE, SIGNAL_QUEUE, TradingSignal, encode_signal
 from model_service.database.outbox import Outbox
-from model_service.messaging.transport import OutgoingMessage, PublishOutcome, Transport, TransportUnavailable
+from model_service.messaging.transport import (
+    OutgoingMessage,
+    PublishingLease,
+    PublishingRoute,
+    PublishOutcome,
+    RoleTaken,
+    Transport,
+    TransportUnavailable,
+)
 
 log = structlog.get_logger()
 
+PUBLISHER_ROLE = "model-service.publisher"
+ROUTE = PublishingRoute(PUBLISHER_ROLE, SIGNAL_EXCHANGE, SIGNAL_QUEUE)
 STATE_AFTER = {
     PublishOutcome.CONFIRMED: "published",
     PublishOutcome.UNROUTABLE: "unroutable",
-    PublishOutcome.REFUSED: "pending",
-    PublishOutcome.UNKNOWN: "pending",
+    PublishOutcome.NOT_SENT: "pending",
 }
-"""A refused or unanswered signal is tried again until it expires. order-manager takes a signal_id that has filled only
-once; one that it has rejected it would take again."""
+"""A signal of any other outcome is in doubt and stays `sending`."""
 
 
 class SignalPublisher:
-    """Sends what lies in the outbox, oldest first; what has expired is never sent."""
+    """Sends what lies in the outbox, oldest first, while it holds the role; else it stands by."""
 
     def __init__(self, outbox: Outbox, transport: Transport) -> None:
         self._outbox = outbox
         self._transport = transport
-        self._declared = False
-        self._in_doubt = False
+        self._lease: PublishingLease | None = None
+        self._unwritten: Mapping[UUID, str] = {}
+        self._written: set[UUID] = set()
+        """Marked published by this lease, and not seen in its echo yet."""
+        self._stands_by = False
         self.published = 0
 
-    async def recover(self) -> None:
-        """Take up again what a former process was sending."""
-        await self._outbox.reopen()
-
     async def step(self, now: datetime) -> int:
-        """Send one batch; returns how many signals were confirmed. Raises TransportUnavailable with nothing lost."""
-        await self._declare_once()
-        if self._in_doubt:
-            # A batch was claimed and could not be settled: its signals are sent again, under the same signal_id.
-            await self._outbox.reopen()
-        self._in_doubt = True
+        """Send one batch; returns how many signals were confirmed. Raises TransportUnavailable, DatabaseUnavailable."""
+        try:
+            lease = await self._held_lease(now)
+        except RoleTaken:
+            self._note_standby(True)
+            return 0
+        self._note_standby(False)
+        await self._write_outcomes(now)
         batch = await self._outbox.claim(now)
         if batch.expired:
             log.warning("signals_expired", count=batch.expired)
-        if not batch.signals:
-            self._in_doubt = False
-            return 0
-        outcomes = await self._publish(batch.signals)
-        unroutable = sum(state == "unroutable" for state in outcomes.values())
-        if unroutable:
-            self._declared = False
-            log.error("signals_unroutable", count=unroutable, queue=SIGNAL_QUEUE)
-        await self._outbox.settle(outcomes, now)
-        self._in_doubt = False
-        confirmed = sum(state == "published" for state in outcomes.values())
+        return await self._send(lease, batch.signals, now)
+
+    async def close(self) -> None:
+        """Give the role to whoever waits for it; what could not be written down is found by the next holder."""
+        if self._lease is not None:
+            await self._lease.release()
+            self._lease = None
+
+    # Holding the role
+
+    async def _held_lease(self, now: datetime) -> PublishingLease:
+        if self._lease is not None and self._lease.is_held:
+            return self._lease
+        await self.close()
+        lease = await self._transport.lease_publishing(ROUTE)
+        try:
+            self._written.clear()
+            await self._outbox.take(now)
+            await self._record_accepted(lease, now, complete=True)
+            await self._outbox.reopen(now)
+        except BaseException:
+            await lease.release()
+            raise
+        self._unwritten = {}
+        self._lease = lease
+        return lease
+
+    async def _record_accepted(self, lease: PublishingLease, now: datetime, *, complete: bool) -> None:
+        async for message_ids in lease.accepted(complete=complete):
+            signal_ids = set(_signal_ids(message_ids))
+            await self._outbox.mark_accepted(sorted(signal_ids - self._written), now)
+            self._written -= signal_ids
+
+    def _note_standby(self, stands_by: bool) -> None:
+        if stands_by != self._stands_by:
+            log.info("publisher_stands_by" if stands_by else "publisher_active", role=PUBLISHER_ROLE)
+        self._stands_by = stands_by
+
+    # Sending
+
+    async def _send(self, lease: PublishingLease, signals: Sequence[TradingSignal], now: datetime) -> int:
+        trouble: TransportUnavailable | None = None
+        try:
+            self._unwritten = await self._publish(lease, signals)
+        except TransportUnavailable as error:
+            self._unwritten = {signal.signal_id: STATE_AFTER[PublishOutcome.NOT_SENT] for signal in signals}
+            trouble = error
+        confirmed = sum(state == "published" for state in self._unwritten.values())
+        await self._write_outcomes(now)
         self.published += confirmed
+        if trouble is not None:
+            raise trouble
+        if lease.is_held:
+            await self._clear_echo(lease, now)
         return confirmed
 
-    async def _publish(self, signals: Sequence[TradingSignal]) -> dict[UUID, str]:
-        try:
-            answers = await self._transport.publish([_message(signal) for signal in signals])
-        except TransportUnavailable:
-            self._declared = False
-            raise
-        return {signal.signal_id: STATE_AFTER[answer] for signal, answer in zip(signals, answers, strict=True)}
+    async def _publish(self, lease: PublishingLease, signals: Sequence[TradingSignal]) -> dict[UUID, str]:
+        """The states after sending. Raises TransportUnavailable when nothing was sent."""
+        if not signals:
+            return {}
+        await lease.renew_route()
+        answers = await lease.publish([_message(signal) for signal in signals])
+        if unroutable := answers.count(PublishOutcome.UNROUTABLE):
+            log.error("signals_unroutable", count=unroutable, queue=SIGNAL_QUEUE)
+        settled = zip(signals, answers, strict=True)
+        return {signal.signal_id: STATE_AFTER[answer] for signal, answer in settled if answer in STATE_AFTER}
 
-    async def _declare_once(self) -> None:
-        if not self._declared:
-            await self._transport.declare_exchange_with_queue(SIGNAL_EXCHANGE, SIGNAL_QUEUE)
-            self._declared = True
+    async def _write_outcomes(self, now: datetime) -> None:
+        """What the broker has said, kept until the database has it."""
+        await self._outbox.settle(self._unwritten, now)
+        self._written |= {signal_id for signal_id, state in self._unwritten.items() if state == "published"}
+        self._unwritten = {}
+
+    async def _clear_echo(self, lease: PublishingLease, now: datetime) -> None:
+        """Normally it names only what is written down already."""
+        try:
+            await self._record_accepted(lease, now, complete=False)
+        except BaseException:
+            await self.close()
+            raise
+
+
+def _signal_ids(message_ids: Sequence[str]) -> list[UUID]:
+    found = []
+    for message_id in message_ids:
+        with suppress(ValueError):  # nobody but us publishes there, but anybody could
+            found.append(UUID(message_id))
+    return found
 
 
 def _message(signal: TradingSignal) -> OutgoingMessage:
