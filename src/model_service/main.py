@@ -82,7 +82,9 @@ async def build_service(
     identifiers = identifiers or RandomIdentifiers()
     strategies = tuple(strategies) if strategies is not None else strategies_from(settings)
     embedded, address = await _database_address(settings, durable)
-    database = Database(address, pool_size=settings.model_service_database_pool_size)
+    # In virtual time nothing may depend on how fast the machine is, and the database is the service's own.
+    in_real_time = isinstance(clock, SystemClock)
+    database = Database(address, pool_size=settings.model_service_database_pool_size, watched=in_real_time)
     try:
         return Service(
             _parts(

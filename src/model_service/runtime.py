@@ -37,7 +37,7 @@ log = structlog.get_logger()
 WARM_START_BARS = 500
 FULL_BATCH = 200
 FIRST_RETRY_SECONDS = 0.5
-LAST_RETRY_SECONDS = 10.0
+LAST_RETRY_SECONDS = 3.0
 AWAY = (DatabaseUnavailable, TransportUnavailable)
 
 

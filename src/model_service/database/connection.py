@@ -1,9 +1,8 @@
-"""The pool: every statement is qualified, has a time limit, and runs in UTC."""
+"""The database: every statement is qualified, has a time limit, and runs in UTC."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,27 +12,16 @@ from typing import Any
 import asyncpg
 import structlog
 
+from model_service.database import pool
+from model_service.database.driver_errors import UNAVAILABLE, Connection, cancellation_behind, cause, is_lost
+from model_service.database.sessions import SETTINGS, SessionNames
 from model_service.database.sqlstate import is_conflict, is_server_state
+from model_service.database.watch import ServerWatch
+
+__all__ = ["Connection", "Database", "DatabaseAddress", "DatabaseUnavailable", "TransactionConflict"]
 
 log = structlog.get_logger()
-Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
-GONE = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-)
-"""What PostgreSQL or its driver says when the server or the connection has gone, and at no other time."""
-UNAVAILABLE = (
-    *GONE,
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)
-"""What an attempt to connect may raise. Inside a block these may just as well be errors of the caller's own."""
+NOT_CONNECTED = "not connected"
 
 
 class DatabaseUnavailable(Exception):  # noqa: N818 - the state of the world, not a programming error
@@ -70,8 +58,11 @@ class Database:
     Args:
         address: where PostgreSQL is.
         pool_size: connections at most.
+        connect_timeout_seconds: limit of connecting, and of waiting for a free connection.
         command_timeout_seconds: limit of one statement.
-        session_settings: server settings of each session besides the time zone.
+        session_settings: server settings of each session besides those of `sessions.SETTINGS`.
+        watched: whether a silent server is noticed within five seconds (`watch.py`). Then all connections are cut:
+            statements under way fail at once, new ones while it is away, and connections are made anew when it is back.
     """
 
     def __init__(
@@ -79,70 +70,58 @@ class Database:
         address: DatabaseAddress,
         *,
         pool_size: int = 8,
-        connect_timeout_seconds: float = 5.0,
+        connect_timeout_seconds: float = 3.0,
         command_timeout_seconds: float = 30.0,
         session_settings: dict[str, str] | None = None,
+        watched: bool = False,
     ) -> None:
         self.address = address
         self._pool_size = pool_size
         self._connect_timeout = connect_timeout_seconds
         self._command_timeout = command_timeout_seconds
-        self._session_settings = {"timezone": "UTC", "application_name": "model-service", **(session_settings or {})}
-        self._pool: asyncpg.Pool | None = None
+        self._session_settings = {**SETTINGS, **(session_settings or {})}
+        self._watched = watched
+        self._names = SessionNames()
+        self._pool: pool.ConnectionPool | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._away_for = NOT_CONNECTED
 
     async def open(self) -> None:
         """Connect. Raises DatabaseUnavailable."""
-        if self._pool is not None:
+        if self._pool is not None or self._watching is not None:
             return
+        opening = self._new_pool()
         try:
-            self._pool = await asyncpg.create_pool(
-                **self.connect_arguments(),
-                min_size=1,
-                max_size=self._pool_size,
-                init=_set_codecs,
-                reset=_reset_if_needed,
-            )
+            await opening.open()
+            if self._watched:
+                watch = ServerWatch(self._connect_watch, self._lose, self._resume)
+                self._watching = asyncio.create_task(watch.run(await opening.connect()), name="database-watch")
         except UNAVAILABLE as error:
-            raise self._unavailable(error) from error
-
-    def connect_arguments(self) -> dict[str, Any]:
-        """Arguments of `asyncpg.connect` for a connection outside the pool, such as a consumer's own."""
-        return {
-            "host": self.address.host,
-            "port": self.address.port,
-            "database": self.address.database,
-            "user": self.address.user,
-            "password": self.address.password,
-            "timeout": self._connect_timeout,
-            "command_timeout": self._command_timeout,
-            "server_settings": self._session_settings,
-        }
+            opening.end(cause(error))
+            raise self._unavailable(cause(error)) from error
+        self._pool = opening
 
     async def connect(self) -> asyncpg.Connection:
         """A connection outside the pool, of which the caller is the owner. Raises DatabaseUnavailable."""
         try:
-            connection: asyncpg.Connection = await asyncpg.connect(**self.connect_arguments())
+            if self._pool is not None:
+                return await self._pool.connect()
+            if self._watching is None:
+                return await pool.connect(self._arguments(), self._connect_timeout)
         except UNAVAILABLE as error:
-            raise self._unavailable(error) from error
-        try:
-            await _set_codecs(connection)
-        except BaseException as error:
-            connection.terminate()
-            if _is_lost(connection, error):
-                raise self._unavailable(error) from error
-            raise
-        return connection
+            raise self._unavailable(cause(error)) from error
+        raise self._unavailable(self._away_for)
 
     async def close(self) -> None:
         """Close all connections; open statements get three seconds."""
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        try:
-            async with asyncio.timeout(3.0):
-                await pool.close()
-        except TimeoutError:
-            pool.terminate()
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
+        closing, self._pool = self._pool, None
+        self._away_for = NOT_CONNECTED
+        if closing is not None:
+            await closing.close()
 
     def sql(self, text: str) -> str:
         """`text` with our tables in the schema of the settings."""
@@ -159,23 +138,24 @@ class Database:
                 block ran into the time limit, or the state of the server forbids it (disk full, read only).
             TransactionConflict: the transaction was given up in favour of others.
         """
-        if self._pool is None:
-            raise DatabaseUnavailable(f"PostgreSQL at {self.address}: not connected")
-        pool = self._pool
+        taken_from = self._pool
+        if taken_from is None:
+            raise self._unavailable(self._away_for)
         try:
-            connection = await pool.acquire(timeout=self._connect_timeout)
+            connection = await taken_from.acquire()
         except UNAVAILABLE as error:
-            raise self._unavailable(error) from error
+            raise self._unavailable(cause(error)) from error
         try:
             yield connection
         except Exception as error:
             if is_conflict(error):
-                raise TransactionConflict(self._unavailable(error)) from error
-            if _is_lost(connection, error) or is_server_state(error):
-                raise self._unavailable(error) from error
+                raise TransactionConflict(str(self._unavailable(cause(error)))) from error
+            if is_lost(connection, error) or is_server_state(error):
+                _let_cancellation_pass(error)
+                raise self._unavailable(taken_from.end_reason or cause(error)) from error
             raise
         finally:
-            await _give_back(pool, connection)
+            await _give_back(taken_from, connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -211,8 +191,49 @@ class Database:
         async with self.acquire() as connection:
             await connection.executemany(self.sql(text), rows)
 
-    def _unavailable(self, error: BaseException) -> DatabaseUnavailable:
-        return DatabaseUnavailable(f"PostgreSQL at {self.address}: {_cause(error)}")
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "host": self.address.host,
+            "port": self.address.port,
+            "database": self.address.database,
+            "user": self.address.user,
+            "password": self.address.password,
+            "timeout": self._connect_timeout,
+            "command_timeout": self._command_timeout,
+            "server_settings": {"application_name": self._names.renew(), **self._session_settings},
+        }
+
+    def _new_pool(self) -> pool.ConnectionPool:
+        return pool.ConnectionPool(self._arguments(), size=self._pool_size, limit_seconds=self._connect_timeout)
+
+    async def _connect_watch(self) -> asyncpg.Connection:
+        assert self._pool is not None, "there is a pool for as long as the server is not known to be away"
+        return await self._pool.connect()
+
+    def _lose(self, reason: str) -> None:
+        """PostgreSQL has gone: whoever waits for it is told so now."""
+        lost, self._pool = self._pool, None
+        self._away_for = reason
+        log.warning("database_lost", database=str(self.address), reason=reason)
+        if lost is not None:
+            lost.end(reason)
+
+    async def _resume(self) -> asyncpg.Connection:
+        """Connect anew; nobody is served before it is decided what the lost sessions have done."""
+        opening = self._new_pool()
+        try:
+            await opening.open()
+            connection = await opening.connect()
+            await self._names.end_former(connection)
+        except BaseException as error:
+            opening.end(cause(error))
+            raise
+        self._pool = opening
+        log.info("database_back", database=str(self.address))
+        return connection
+
+    def _unavailable(self, reason: str) -> DatabaseUnavailable:
+        return DatabaseUnavailable(f"PostgreSQL at {self.address}: {reason}")
 
 
 @lru_cache(maxsize=512)
@@ -226,47 +247,15 @@ def _in_schema(text: str, schema: str) -> str:
     )
 
 
-async def _set_codecs(connection: asyncpg.Connection) -> None:
-    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+def _let_cancellation_pass(error: Exception) -> None:
+    cancellation = cancellation_behind(error)
+    if cancellation is not None:
+        raise cancellation
 
 
-def _is_lost(connection: Connection, error: BaseException) -> bool:
-    if isinstance(error, GONE):
-        return True
-    if isinstance(error, asyncpg.InterfaceError):
-        # Also the driver's word for wrong arguments and wrong use, which no waiting would mend.
-        return _is_closed(connection)
-    return isinstance(error, OSError | TimeoutError) and _is_from_driver(error)
-
-
-def _is_closed(connection: Connection) -> bool:
+async def _give_back(taken_from: pool.ConnectionPool, connection: asyncpg.pool.PoolConnectionProxy) -> None:
     try:
-        return bool(connection.is_closed())
-    except asyncpg.InterfaceError:
-        return True  # the pool takes a lost connection back at once, and then lets nobody ask
-
-
-def _is_from_driver(error: BaseException) -> bool:
-    """Whether the driver raised `error`: the time limit of a statement and a caller's own look the same otherwise."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0] == "asyncpg"
-
-
-async def _reset_if_needed(connection: Connection) -> None:
-    """Statements here leave nothing behind in a session, so a full reset is paid for only after a fault."""
-    if connection.is_in_transaction():
-        await connection.reset()
-
-
-async def _give_back(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy) -> None:
-    try:
-        await pool.release(connection)
+        await taken_from.release(connection)
     except UNAVAILABLE as error:
         # The block has ended, well or not; the pool has dropped the connection and opens another.
-        log.warning("database_connection_dropped", cause=_cause(error))
-
-
-def _cause(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+        log.warning("database_connection_dropped", cause=cause(error))

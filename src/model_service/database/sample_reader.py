@@ -9,7 +9,8 @@ import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
-from model_service.database.connection import UNAVAILABLE, Database, DatabaseUnavailable
+from model_service.database.connection import Database, DatabaseUnavailable
+from model_service.database.driver_errors import UNAVAILABLE
 
 READ_TIMEOUT_SECONDS = 600.0
 _SIGNATURE = b"PGCOPY\n\xff\r\n\x00"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 FIRST_SECONDS = 0.2
-LAST_SECONDS = 10.0
+LAST_SECONDS = 5.0
 
 
 class Backoff:
-    """Delays that double from 0.2 s to 10 s.
+    """Delays that double from 0.2 s to 5 s.
 
     Each is shortened at random by up to half, so that replicas do not come together.
 

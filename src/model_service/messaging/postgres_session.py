@@ -10,7 +10,8 @@ from typing import Any
 
 import asyncpg
 
-from model_service.database.connection import UNAVAILABLE, Database, DatabaseUnavailable
+from model_service.database.connection import Database, DatabaseUnavailable
+from model_service.database.driver_errors import UNAVAILABLE
 from model_service.messaging.transport import TransportUnavailable
 
 STATEMENT_SECONDS = 5.0
