@@ -12,7 +12,8 @@ from contextlib import suppress
 import asyncpg
 
 from model_service.config.clock import Clock
-from model_service.database.connection import UNAVAILABLE, Database, DatabaseUnavailable
+from model_service.database.connection import Database, DatabaseUnavailable
+from model_service.database.driver_errors import UNAVAILABLE
 from model_service.messaging.transport import (
     OutgoingMessage,
     PublishingRoute,
