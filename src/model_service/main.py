@@ -16,6 +16,7 @@ import structlog
 from model_service.config.clock import Clock, Identifiers, RandomIdentifiers, SystemClock
 from model_service.config.settings import Settings
 from model_service.config.strategies import StrategyDefinition, strategies_from
+from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.market_data import MarketDataConsumer
 from model_service.database.bars import BarStore
@@ -251,6 +252,7 @@ def _parts(
     training_seconds: float | None,
 ) -> Parts:
     transport = _transport(settings, database, clock)
+    office = DeadLetterOffice(DeadLetters(database), transport)
     bars = BarStore(database, settings.market_data_bar_seconds)
     assets = sorted({asset for strategy in strategies for asset in strategy.assets})
     markets = {asset: AssetMarket(asset, settings.market_data_bar_seconds) for asset in assets}
@@ -277,8 +279,9 @@ def _parts(
             strategies, markets, modes, decisions, identifiers, _generation_limits(settings, seed)
         ),
         publisher=SignalPublisher(Outbox(database, PUBLISHER_ROLE), transport),
-        executions=_execution_consumer(settings, transport, database),
-        market_data=_market_consumers(settings, transport, database, markets, bars),
+        executions=_execution_consumer(settings, transport, database, office),
+        market_data=_market_consumers(settings, transport, markets, bars, office),
+        dead_letters=office,
         labeller=Labeller(PostgresOutcomeStore(database, bars), settings.market_data_bar_seconds),
         training=training,
         triggers=triggers,
@@ -299,17 +302,23 @@ def _decision_store(settings: Settings, database: Database) -> PostgresDecisionS
     return PostgresDecisionStore(database, SharedTables(database, settings.model_service_shared_schema))
 
 
-def _execution_consumer(settings: Settings, transport: Transport, database: Database) -> ExecutionConsumer:
+def _execution_consumer(
+    settings: Settings, transport: Transport, database: Database, office: DeadLetterOffice
+) -> ExecutionConsumer:
     subscription = transport.subscribe(settings.execution_queue, declare=settings.execution_queue_is_ours)
-    return ExecutionConsumer(subscription, ExecutionStore(database), DeadLetters(database))
+    return ExecutionConsumer(subscription, ExecutionStore(database), office)
 
 
 def _market_consumers(
-    settings: Settings, transport: Transport, database: Database, markets: Mapping[str, AssetMarket], bars: BarStore
+    settings: Settings,
+    transport: Transport,
+    markets: Mapping[str, AssetMarket],
+    bars: BarStore,
+    office: DeadLetterOffice,
 ) -> list[MarketDataConsumer]:
     declare = settings.market_data_declare_queues
     return [
-        MarketDataConsumer(transport.subscribe(queue, declare=declare), markets, bars, DeadLetters(database))
+        MarketDataConsumer(transport.subscribe(queue, declare=declare), markets, bars, office)
         for queue in settings.market_data_queues
     ]
 

@@ -14,6 +14,7 @@ from model_service.api.ports import HealthState
 from model_service.config.clock import Clock
 from model_service.config.settings import Settings
 from model_service.config.strategies import StrategyDefinition
+from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.market_data import MarketDataConsumer
 from model_service.database.bars import BarStore
@@ -75,6 +76,7 @@ class Parts:
     publisher: SignalPublisher
     executions: ExecutionConsumer
     market_data: Sequence[MarketDataConsumer]
+    dead_letters: DeadLetterOffice
     labeller: Labeller
     training: TrainingService
     triggers: Triggers
@@ -144,6 +146,7 @@ class Service:
         """Stop the child, the broker, the database; what is unfinished is taken up by the next start."""
         await self.parts.training.close()
         await self.parts.publisher.close()
+        await self.parts.dead_letters.close()
         await self.parts.transport.close()
         await self.parts.database.close()
         if self.parts.embedded is not None:
@@ -160,6 +163,7 @@ class Service:
                 pass
         while await parts.executions.step(now) >= FULL_BATCH:
             pass
+        await parts.dead_letters.step(now)
         await parts.labeller.step(now)
         await parts.quality.step(now)
         await parts.triggers.step(now)
@@ -200,12 +204,16 @@ class Service:
         async def take_executions() -> bool:
             return await parts.executions.step(clock.now(), wait_seconds=1.0) >= 0
 
+        async def copy_dead_letters() -> bool:
+            return await parts.dead_letters.step(clock.now()) > 0
+
         roles = [
             _Role("decide", decide, lambda: min(1.0, parts.generator.seconds_to_next_tick(clock.now()))),
             _Role("publish", publish, lambda: 1.0, wake=self._publish_now),
             _Role("label", label, lambda: 1.0),
             _Role("learn", learn, lambda: 0.5),
             _Role("executions", take_executions, lambda: 0.0),
+            _Role("dead_letters", copy_dead_letters, lambda: 1.0),
         ]
         return roles + [self._market_role(consumer) for consumer in parts.market_data]
 

@@ -49,6 +49,10 @@ class PrivateBroker:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     @property
+    def _node_name(self) -> str:
+        return f"model-service-{self.port}@localhost"
+
+    @property
     def is_running(self) -> bool:
         """Whether it was started and not ended since."""
         return self._node is not None
@@ -93,6 +97,25 @@ class PrivateBroker:
                 process.communicate()
         self._guard = self._node = self._epmd = None
 
+    async def evaluate(self, expression: str) -> str:
+        """What the node answers to an Erlang expression, such as `rabbit_alarm:get_alarms()`."""
+        call = f"rpc:call('{self._node_name}', erlang, apply, [fun() -> {expression} end, []])"
+        program = f'io:format("~p", [{call}]), halt().'
+        command = [
+            *(str(self._binaries.runtime / "erlexec"), "-noinput", "-hidden", "-boot", "start_clean"),
+            *("-sname", f"asker-{self.port}@localhost", "-kernel", "inet_dist_use_interface", "{127,0,0,1}"),
+            *("-eval", program),
+        ]
+        asking = await asyncio.create_subprocess_exec(
+            *command, cwd=self._folder, env=self._environment(), stdout=subprocess.PIPE
+        )
+        output, _ = await asyncio.wait_for(asking.communicate(), STOP_SECONDS)
+        return output.decode()
+
+    async def set_memory_alarm(self, on: bool) -> None:
+        """Let the node believe that it lacks memory, which blocks publishers, or that it has enough again."""
+        await self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({0.0 if on else 0.9})")
+
     def _signal(self, number: signal.Signals) -> None:
         assert self._node is not None, "the broker does not run"
         self._node.send_signal(number)
@@ -127,7 +150,7 @@ class PrivateBroker:
             "ERL_MAX_PORTS": "65536",
             "RABBITMQ_HOME": str(self._binaries.server),
             "RABBITMQ_PLUGINS_DIR": str(self._binaries.server / "plugins"),
-            "RABBITMQ_NODENAME": f"model-service-{self.port}@localhost",
+            "RABBITMQ_NODENAME": self._node_name,
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_MNESIA_BASE": str(self._folder / "mnesia"),

@@ -8,10 +8,10 @@ from datetime import datetime
 
 import structlog
 
+from model_service.consumers.dead_letter_office import DeadLetterKeeper
 from model_service.contracts.execution_decoder import decode_execution
 from model_service.contracts.executions import Observation
 from model_service.contracts.types import InvalidMessage
-from model_service.database.dead_letters import DeadLetters
 from model_service.database.executions import ExecutionStore, NotStorable
 from model_service.messaging.transport import Delivery, Subscription
 
@@ -25,7 +25,7 @@ class ExecutionConsumer:
     unacknowledged, the broker sends no more than the prefetch, and consumption stops until the database is back.
     """
 
-    def __init__(self, subscription: Subscription, store: ExecutionStore, dead_letters: DeadLetters) -> None:
+    def __init__(self, subscription: Subscription, store: ExecutionStore, dead_letters: DeadLetterKeeper) -> None:
         self._subscription = subscription
         self._store = store
         self._dead_letters = dead_letters

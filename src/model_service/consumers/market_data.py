@@ -7,10 +7,10 @@ from datetime import datetime
 
 import structlog
 
+from model_service.consumers.dead_letter_office import DeadLetterKeeper
 from model_service.contracts.market_decoder import decode_market
 from model_service.contracts.types import InvalidMessage
 from model_service.database.bars import BarStore
-from model_service.database.dead_letters import DeadLetters
 from model_service.market.snapshot import Bar
 from model_service.market.state import AssetMarket
 from model_service.messaging.transport import Delivery, Subscription
@@ -26,7 +26,7 @@ class MarketDataConsumer:
         subscription: Subscription,
         markets: Mapping[str, AssetMarket],
         bars: BarStore,
-        dead_letters: DeadLetters,
+        dead_letters: DeadLetterKeeper,
     ) -> None:
         self._subscription = subscription
         self._markets = markets
