@@ -106,7 +106,7 @@ class Witness:
 
 
 class WatchedTransport:
-    """A transport that looks at the world at the moment of each publish, and passes all else on."""
+    """A transport that looks at the world at the moment of each publish, takes its time, and passes all else on."""
 
     def __init__(self, inner: Transport, look: Callable[[], Any]) -> None:
         self._inner, self._look = inner, look
@@ -117,6 +117,7 @@ class WatchedTransport:
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
         self.seen.append(await self._look())
+        await asyncio.sleep(0.3)
         return await self._inner.publish(messages)
 
 
@@ -142,7 +143,7 @@ async def test_the_row_comes_first_then_the_copy_and_its_mark_and_only_then_the_
     await transport.publish(to_queue(source, POISON, GOOD))
     await consume_one(consumer)
     assert watched.seen == [(1, 0, 0)], "when the copy was sent: rows, rows with the mark, copies"
-    assert witness.seen[-1] == (1, 1, 1), "when the original was acknowledged"
+    assert set(witness.seen) == {(1, 1, 1)}, "when the original was acknowledged"
     copy = (await receive(transport.subscribe(queue, declare=False), 1))[0]
     assert (copy.body, copy.message_id) == (POISON, fingerprint_of(source, POISON))
     assert copy.headers == {"source": source, "reason_code": "unknown_shape"}
