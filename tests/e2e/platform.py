@@ -114,6 +114,16 @@ class Platform:
             channel = await connection.channel()
             await channel.default_exchange.publish(aio_pika.Message(body), routing_key=queue)
 
+    async def waiting_signals(self) -> list[str]:
+        """Identifiers of the signals that nobody has taken yet; they are taken now."""
+        found = []
+        async with await aio_pika.connect(self.url) as connection:
+            queue = await (await connection.channel()).get_queue(SIGNAL_QUEUE)
+            while (message := await queue.get(no_ack=True, fail=False)) is not None:
+                if not message.redelivered:
+                    found.append(str(message.message_id))
+        return found
+
     async def wait_for_signal(self, wanted: Any, seconds: float) -> dict[str, Any]:
         """The first signal for which `wanted` is true, waiting for it at most `seconds`."""
         async with asyncio.timeout(seconds), self.arrived:

@@ -92,10 +92,7 @@ async def test_from_warmup_to_a_model_that_speaks(empty_database: Database, rabb
             await asyncio.gather(playing, return_exceptions=True)
         await bad_input_costs_nobody_else(service, platform)
         await stops_in_order(service)
-    assert (
-        await empty_database.fetchval("SELECT count(*) FROM model_service.trading_signals WHERE status = 'sending'")
-        == 0
-    )
+    await nothing_was_sent_twice_or_only_marked(empty_database, platform)
 
 
 async def watch_the_loop(service: RunningService, platform: Platform) -> None:
@@ -126,6 +123,14 @@ async def bad_input_costs_nobody_else(service: RunningService, platform: Platfor
     letters = await service.until("/api/v1/dead-letters", all_kept, 20)
     assert all(letter["reason"] for letter in letters["dead_letters"])
     await service.until("/readyz", lambda status, _: status == 200, 10)
+
+
+async def nothing_was_sent_twice_or_only_marked(database: Database, platform: Platform) -> None:
+    """What the service says that it has sent is what the order-manager has got or will get, each once."""
+    received = [signal["signal_id"] for signal in platform.signals] + await platform.waiting_signals()
+    assert len(received) == len(set(received))
+    rows = await database.fetch("SELECT signal_id FROM model_service.trading_signals WHERE status = 'published'")
+    assert {str(row["signal_id"]) for row in rows} - set(received) == set()
 
 
 async def stops_in_order(service: RunningService) -> None:

@@ -233,7 +233,7 @@ async def test_a_kill_after_the_brokers_word_sends_nothing_twice(adapter: Adapte
         publisher = SignalPublisher(Forgetful(adapter.database, PUBLISHER_ROLE), dying)
         with pytest.raises(DatabaseUnavailable):
             await step(publisher)
-    assert await statuses(adapter.database) == {"sending": 5}
+    assert await statuses(adapter.database) == {"pending": 5}
     async with connected(adapter) as transport:
         successor = publisher_of(adapter.database, transport)
         await with_signals(adapter.database, *signals(1))
@@ -243,11 +243,9 @@ async def test_a_kill_after_the_brokers_word_sends_nothing_twice(adapter: Adapte
         await successor.close()
 
 
-async def test_a_kill_before_sending_sends_all_afterwards(adapter: Adapter, transport: Transport) -> None:
+async def test_what_a_former_version_left_half_sent_is_sent(adapter: Adapter, transport: Transport) -> None:
     await with_signals(adapter.database, *signals(5))
-    outbox = Outbox(adapter.database, PUBLISHER_ROLE)
-    await outbox.take(CLOCK.now())
-    assert len((await outbox.claim(CLOCK.now())).signals) == 5
+    await adapter.database.execute("UPDATE model_service.trading_signals SET status = 'sending'")
     publisher = publisher_of(adapter.database, transport)
     assert await step(publisher) == 5
     assert len(set(await delivered(transport, 5))) == 5
@@ -258,13 +256,14 @@ async def test_a_former_holder_writes_nothing(adapter: Adapter, transport: Trans
     await with_signals(adapter.database, *signals(2))
     former = Outbox(adapter.database, PUBLISHER_ROLE)
     await former.take(CLOCK.now())
-    claimed = (await former.claim(CLOCK.now(), 1)).signals
+    claimed = (await former.next_batch(CLOCK.now(), 1)).signals
     publisher = publisher_of(adapter.database, transport)
     assert await step(publisher) == 2
-    await former.settle({claimed[0].signal_id: "pending"}, CLOCK.now())
-    await former.reopen(CLOCK.now())
-    await with_signals(adapter.database, *signals(1))
-    assert (await former.claim(CLOCK.now())).signals == []
+    waiting = signals(1)
+    await with_signals(adapter.database, *waiting)
+    await former.settle({claimed[0].signal_id: "expired", waiting[0].signal.signal_id: "published"}, CLOCK.now())
+    await former.mark_accepted([waiting[0].signal.signal_id], CLOCK.now())
+    assert (await former.next_batch(CLOCK.now())).signals == []
     assert await statuses(adapter.database) == {"published": 2, "pending": 1}
     await publisher.close()
 
@@ -272,9 +271,6 @@ async def test_a_former_holder_writes_nothing(adapter: Adapter, transport: Trans
 async def test_a_signal_with_an_order_is_never_sent_again(adapter: Adapter, transport: Transport) -> None:
     with_order, without = signals(2)
     await with_signals(adapter.database, with_order, without)
-    former = Outbox(adapter.database, PUBLISHER_ROLE)
-    await former.take(CLOCK.now())
-    await former.claim(CLOCK.now())
     await adapter.database.execute(
         "UPDATE model_service.trading_signals SET order_state = 'filled' WHERE signal_id = $1",
         with_order.signal.signal_id,
@@ -338,7 +334,7 @@ async def test_a_deleted_exchange_is_told_and_made_again(rabbit: Adapter, rabbit
         with capture_logs() as logs:
             await publisher.step(CLOCK.now())
         assert "publish_unconfirmed" in [entry["event"] for entry in logs]
-        assert await statuses(rabbit.database) == {"published": 1, "sending": 3}
+        assert await statuses(rabbit.database) == {"published": 1, "pending": 3}
         assert await step(publisher) == 3
         assert len(set(await delivered(transport, 4))) == 4
         await publisher.close()

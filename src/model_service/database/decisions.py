@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from model_service.contracts.types import Side
-from model_service.database.connection import Connection, Database
+from model_service.database.connection import Database
 from model_service.database.shared_tables import SharedTables
 from model_service.services.ports import (
     DecidedSignal,
@@ -127,16 +127,20 @@ class PostgresDecisionStore:
         self, signals: Sequence[DecidedSignal], nones: Sequence[NoneDraw], silent: Sequence[SilentTick]
     ) -> None:
         """All of one pass, in one transaction."""
-        if not (signals or nones or silent):
+        writes = [
+            (INSERT_SIGNAL, [_signal_row(decided) for decided in signals]),
+            (INSERT_NONE, [_none_row(draw) for draw in nones]),
+            (COUNT_SILENCE, _count_rows(silent)),
+        ]
+        writes = [(text, rows) for text, rows in writes if rows]
+        if not writes:
+            return
+        if len(writes) == 1:  # one transaction by itself, without the round trips of BEGIN and COMMIT
+            await self._database.executemany(*writes[0])
             return
         async with self._database.transaction() as connection:
-            await self._many(connection, INSERT_SIGNAL, [_signal_row(decided) for decided in signals])
-            await self._many(connection, INSERT_NONE, [_none_row(draw) for draw in nones])
-            await self._many(connection, COUNT_SILENCE, _count_rows(silent))
-
-    async def _many(self, connection: Connection, text: str, rows: Sequence[Sequence[Any]]) -> None:
-        if rows:
-            await connection.executemany(self._database.sql(text), rows)
+            for text, rows in writes:
+                await connection.executemany(self._database.sql(text), rows)
 
 
 def lot_from(row: asyncpg.Record) -> Lot:

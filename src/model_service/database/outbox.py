@@ -21,39 +21,38 @@ TAKE = """
     ON CONFLICT (role) DO UPDATE SET epoch = lease.epoch + 1, acquired_at = excluded.acquired_at
     RETURNING epoch
 """
-CLAIM = f"""
-    WITH {HOLDER}
-    UPDATE model_service.trading_signals SET status = CASE WHEN expires_at <= $3 THEN 'expired' ELSE 'sending' END
-    WHERE EXISTS (SELECT FROM held) AND signal_id IN (
-        SELECT signal_id FROM model_service.trading_signals
-        WHERE status = 'pending' ORDER BY decided_at, signal_id LIMIT $4 FOR UPDATE SKIP LOCKED)
-    RETURNING signal_id, strategy_id, asset, side, amount, confidence, decided_at, expires_at, model_version, is_warmup,
-              market_data_snapshot, metadata, trace_id, status
-"""  # noqa: S608 - the pieces are constants
+PENDING = """
+    SELECT signal_id, strategy_id, asset, side, amount, confidence, decided_at, expires_at, model_version, is_warmup,
+           market_data_snapshot, metadata, trace_id
+    FROM model_service.trading_signals
+    WHERE status = 'pending' AND EXISTS (SELECT FROM model_service.leases WHERE role = $1 AND epoch = $2)
+    ORDER BY decided_at, signal_id LIMIT $3
+"""
 SETTLE = f"""
     WITH {HOLDER}
     UPDATE model_service.trading_signals AS s
     SET status = given.status, published_at = CASE WHEN given.status = 'published' THEN $5::timestamptz END
     FROM unnest($3::uuid[], $4::text[]) AS given (signal_id, status)
-    WHERE EXISTS (SELECT FROM held) AND s.signal_id = given.signal_id AND s.status = 'sending'
+    WHERE EXISTS (SELECT FROM held) AND s.signal_id = given.signal_id AND s.status IN ('pending', 'sending')
 """  # noqa: S608 - the pieces are constants
 MARK_ACCEPTED = f"""
     WITH {HOLDER}
     UPDATE model_service.trading_signals SET status = 'published', published_at = $4
     WHERE EXISTS (SELECT FROM held) AND signal_id = ANY ($3::uuid[]) AND status <> 'published'
 """  # noqa: S608 - the pieces are constants
-# An order is proof of acceptance, whatever the broker remembers.
-REOPEN = f"""
+# An order is proof of acceptance, whatever the broker remembers. `sending` was written by former versions.
+MARK_ORDERED = f"""
     WITH {HOLDER}
     UPDATE model_service.trading_signals
     SET status = CASE WHEN order_state IS NULL OR order_state = 'lost' THEN 'pending' ELSE 'published' END,
         published_at = CASE WHEN order_state IS NULL OR order_state = 'lost' THEN published_at ELSE $3 END
-    WHERE EXISTS (SELECT FROM held) AND status = 'sending'
+    WHERE EXISTS (SELECT FROM held)
+      AND (status = 'sending' OR (status = 'pending' AND order_state IS NOT NULL AND order_state <> 'lost'))
 """  # noqa: S608 - the pieces are constants
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedBatch:
+class OutboxBatch:
     """Signals to send now, and how many were found expired."""
 
     signals: Sequence[TradingSignal]
@@ -61,7 +60,10 @@ class ClaimedBatch:
 
 
 class Outbox:
-    """Claims pending signals for sending and records what became of them.
+    """Hands out pending signals and records what became of them.
+
+    A signal is `pending` until its outcome is known; that it is being sent is written nowhere. Whoever takes the role
+    marks what the broker has accepted before it sends the rest, so the broker is the one memory of that.
 
     Args:
         role: of the publisher. Whoever calls `take` is its holder from then on; a former holder's calls change nothing.
@@ -76,15 +78,15 @@ class Outbox:
         """Become the holder; from now on nobody else writes here."""
         self._epoch = await self._database.fetchval(TAKE, self._role, now)
 
-    async def claim(self, now: datetime, limit: int = 200) -> ClaimedBatch:
-        """Mark up to `limit` pending signals as being sent, oldest first; those past their expiry end here."""
-        rows = await self._database.fetch(CLAIM, self._role, self._epoch, now, limit)
-        rows.sort(key=lambda row: (row["decided_at"], row["signal_id"]))
-        sendable = [_signal(row) for row in rows if row["status"] == "sending"]
-        return ClaimedBatch(sendable, len(rows) - len(sendable))
+    async def next_batch(self, now: datetime, limit: int = 200) -> OutboxBatch:
+        """Up to `limit` pending signals, oldest first; those past their expiry are marked and end here."""
+        rows = await self._database.fetch(PENDING, self._role, self._epoch, limit)
+        expired = [row["signal_id"] for row in rows if row["expires_at"] <= now]
+        await self.settle(dict.fromkeys(expired, "expired"), now)
+        return OutboxBatch([_signal(row) for row in rows if row["expires_at"] > now], len(expired))
 
     async def settle(self, states: Mapping[UUID, str], now: datetime) -> None:
-        """Record `published`, `unroutable`, `expired` or `pending` (to be tried again) for claimed signals."""
+        """Record `published`, `unroutable` or `expired` for signals of a batch."""
         if states:
             identifiers, statuses = list(states), list(states.values())
             await self._database.execute(SETTLE, self._role, self._epoch, identifiers, statuses, now)
@@ -94,9 +96,9 @@ class Outbox:
         if signal_ids:
             await self._database.execute(MARK_ACCEPTED, self._role, self._epoch, signal_ids, now)
 
-    async def reopen(self, now: datetime) -> None:
-        """What was being sent and is not known to be accepted is sent again, under the same signal_id."""
-        await self._database.execute(REOPEN, self._role, self._epoch, now)
+    async def mark_ordered(self, now: datetime) -> None:
+        """Signals that have an order were accepted, even if nothing else says so."""
+        await self._database.execute(MARK_ORDERED, self._role, self._epoch, now)
 
 
 def _signal(row: asyncpg.Record) -> TradingSignal:

@@ -1,7 +1,7 @@
 """From the outbox to the broker: one holder of the role, each signal once, and none after its expiry.
 
-A signal is claimed (`sending`), published with confirmation, and marked. Whatever breaks in between leaves it
-`sending`, and the next lease on the role begins by asking what the broker has accepted before it sends the rest again.
+A signal is published with confirmation and then marked. Whatever breaks in between ends the lease on the role, and the
+next one begins by asking what the broker has accepted, before it sends the rest.
 """
 
 from __future__ import annotations
@@ -22,19 +22,14 @@ from model_service.messaging.transport import (
     PublishOutcome,
     RoleTaken,
     Transport,
-    TransportUnavailable,
 )
 
 log = structlog.get_logger()
 
 PUBLISHER_ROLE = "model-service.publisher"
 ROUTE = PublishingRoute(PUBLISHER_ROLE, SIGNAL_EXCHANGE, SIGNAL_QUEUE)
-STATE_AFTER = {
-    PublishOutcome.CONFIRMED: "published",
-    PublishOutcome.UNROUTABLE: "unroutable",
-    PublishOutcome.NOT_SENT: "pending",
-}
-"""A signal of any other outcome is in doubt and stays `sending`."""
+STATE_AFTER = {PublishOutcome.CONFIRMED: "published", PublishOutcome.UNROUTABLE: "unroutable"}
+"""After any other outcome a signal stays pending: it was not sent, or the lease has ended and the next one asks."""
 
 
 class SignalPublisher:
@@ -59,7 +54,7 @@ class SignalPublisher:
             return 0
         self._note_standby(False)
         await self._write_outcomes(now)
-        batch = await self._outbox.claim(now)
+        batch = await self._outbox.next_batch(now)
         if batch.expired:
             log.warning("signals_expired", count=batch.expired)
         return await self._send(lease, batch.signals, now)
@@ -81,7 +76,7 @@ class SignalPublisher:
             self._written.clear()
             await self._outbox.take(now)
             await self._record_accepted(lease, now, complete=True)
-            await self._outbox.reopen(now)
+            await self._outbox.mark_ordered(now)
         except BaseException:
             await lease.release()
             raise
@@ -103,17 +98,10 @@ class SignalPublisher:
     # Sending
 
     async def _send(self, lease: PublishingLease, signals: Sequence[TradingSignal], now: datetime) -> int:
-        trouble: TransportUnavailable | None = None
-        try:
-            self._unwritten = await self._publish(lease, signals)
-        except TransportUnavailable as error:
-            self._unwritten = {signal.signal_id: STATE_AFTER[PublishOutcome.NOT_SENT] for signal in signals}
-            trouble = error
+        self._unwritten = await self._publish(lease, signals)
         confirmed = sum(state == "published" for state in self._unwritten.values())
         await self._write_outcomes(now)
         self.published += confirmed
-        if trouble is not None:
-            raise trouble
         if lease.is_held:
             await self._clear_echo(lease, now)
         return confirmed
