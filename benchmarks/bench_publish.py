@@ -61,7 +61,8 @@ async def _pair(servers: Servers, count: int, *, ours_first: bool) -> tuple[floa
 
 
 async def _floor(servers: Servers, signals: list[DecidedSignal]) -> float:
-    database = await asyncpg.connect(**servers.database.connect_arguments())
+    address = servers.database.address
+    database = await asyncpg.connect(host=address.host, port=address.port, user=address.user, database=address.database)
     broker = await aio_pika.connect(servers.amqp_url)
     channel = await broker.channel(publisher_confirms=True)
     await channel.declare_queue(SIGNAL_QUEUE, durable=True)
