@@ -19,6 +19,7 @@ from model_service.config.strategies import StrategyDefinition, strategies_from
 from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.market_data import MarketDataConsumer
+from model_service.consumers.order_reconciliation import OrderReconciler, ReconciliationLimits
 from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseAddress
 from model_service.database.dead_letters import DeadLetters
@@ -29,8 +30,10 @@ from model_service.database.live_quality import PostgresQualityStore
 from model_service.database.model_files import ModelFolder
 from model_service.database.outbox import Outbox
 from model_service.database.outcomes import PostgresOutcomeStore
+from model_service.database.reconciliation import ReconciliationStore
 from model_service.database.registry import PostgresRegistry
-from model_service.database.shared_tables import SharedTables
+from model_service.database.shared_schema import SharedSchema
+from model_service.database.shared_tables import USES, SharedTables
 from model_service.database.training_runs import PostgresTrainingStore
 from model_service.market.state import AssetMarket
 from model_service.messaging.postgres import PostgresTransport
@@ -263,7 +266,8 @@ def _parts(
     training_limits = _training_limits(settings, database.address, training_seconds)
     training = TrainingService(runs, registry, files, ChildLauncher(), modes, identifiers, training_limits)
     triggers = Triggers(strategies, runs, training, _trigger_limits(settings), clock.now())
-    decisions = _decision_store(settings, database)
+    shared = _shared_tables(settings, database)
+    decisions = PostgresDecisionStore(database, shared)
     return Parts(
         settings=settings,
         strategies=strategies,
@@ -280,6 +284,7 @@ def _parts(
         ),
         publisher=SignalPublisher(Outbox(database, PUBLISHER_ROLE), transport),
         executions=_execution_consumer(settings, transport, database, office),
+        reconciler=_reconciler(settings, database, shared),
         market_data=_market_consumers(settings, transport, markets, bars, office),
         dead_letters=office,
         labeller=Labeller(PostgresOutcomeStore(database, bars), settings.market_data_bar_seconds),
@@ -296,10 +301,22 @@ def _parts(
     )
 
 
-def _decision_store(settings: Settings, database: Database) -> PostgresDecisionStore:
-    if not settings.trading_order_lookup_enabled:
-        return PostgresDecisionStore(database)
-    return PostgresDecisionStore(database, SharedTables(database, settings.model_service_shared_schema))
+def _shared_tables(settings: Settings, database: Database) -> SharedTables | None:
+    """The siblings' tables; an embedded database has none."""
+    if settings.uses_embedded_database or not settings.trading_order_lookup_enabled:
+        return None
+    return SharedTables(SharedSchema(database, settings.model_service_shared_schema, USES))
+
+
+def _reconciler(settings: Settings, database: Database, tables: SharedTables | None) -> OrderReconciler | None:
+    if tables is None:
+        return None
+    limits = ReconciliationLimits(
+        grace_seconds=settings.execution_reconciliation_grace_seconds,
+        sweep_seconds=settings.execution_reconciliation_sweep_seconds,
+        lost_after_seconds=settings.signal_lost_after_seconds,
+    )
+    return OrderReconciler(tables, ReconciliationStore(database), ExecutionStore(database), limits)
 
 
 def _execution_consumer(

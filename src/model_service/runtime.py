@@ -17,6 +17,7 @@ from model_service.config.strategies import StrategyDefinition
 from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.market_data import MarketDataConsumer
+from model_service.consumers.order_reconciliation import OrderReconciler
 from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.database.embedded import EmbeddedPostgres
@@ -75,6 +76,7 @@ class Parts:
     generator: SignalGenerator
     publisher: SignalPublisher
     executions: ExecutionConsumer
+    reconciler: OrderReconciler | None
     market_data: Sequence[MarketDataConsumer]
     dead_letters: DeadLetterOffice
     labeller: Labeller
@@ -164,6 +166,8 @@ class Service:
         while await parts.executions.step(now) >= FULL_BATCH:
             pass
         await parts.dead_letters.step(now)
+        if parts.reconciler is not None:
+            await parts.reconciler.step(now)
         await parts.labeller.step(now)
         await parts.quality.step(now)
         await parts.triggers.step(now)
@@ -215,7 +219,16 @@ class Service:
             _Role("executions", take_executions, lambda: 0.0),
             _Role("dead_letters", copy_dead_letters, lambda: 1.0),
         ]
+        if parts.reconciler is not None:
+            roles.append(self._reconciling_role(parts.reconciler))
         return roles + [self._market_role(consumer) for consumer in parts.market_data]
+
+    def _reconciling_role(self, reconciler: OrderReconciler) -> _Role:
+        async def reconcile() -> bool:
+            await reconciler.step(self.parts.clock.now())
+            return False
+
+        return _Role("reconcile", reconcile, lambda: self.parts.settings.execution_reconciliation_interval_seconds)
 
     def _market_role(self, consumer: MarketDataConsumer) -> _Role:
         async def take() -> bool:
@@ -266,7 +279,8 @@ class Service:
         reasons += ["the message broker is not connected"] if self._started and not queue else []
         reasons += [] if storage else ["the model folder cannot be used"]
         active = sum(self.parts.modes.active(one.strategy_id) is not None for one in self.parts.strategies)
-        return HealthState(database, queue, storage, active, not reasons, tuple(reasons))
+        notices = self.parts.reconciler.notices if self.parts.reconciler is not None else ()
+        return HealthState(database, queue, storage, active, not reasons, tuple(reasons), notices)
 
     async def _database_answers(self) -> bool:
         try:
@@ -288,7 +302,7 @@ class Service:
             signals=parts.generator.signals,
             model_signals=parts.generator.model_signals,
             published=parts.publisher.published,
-            fills=parts.executions.fills,
+            fills=parts.executions.fills + (parts.reconciler.fills if parts.reconciler is not None else 0),
             outcomes=parts.labeller.labelled,
             runs=totals["runs"],
             realized_pnl=totals["realized_pnl"],

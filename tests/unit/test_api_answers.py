@@ -31,7 +31,16 @@ async def test_health_of_a_healthy_service() -> None:
         "database_connected": True,
         "queue_connected": True,
         "checks": {"database": True, "message_queue": True, "model_storage": True},
+        "notices": [],
     }
+
+
+async def test_what_is_switched_off_is_named_and_is_no_lack_of_health() -> None:
+    notice = "reconciliation with the table orders is switched off: public.orders has no column fees"
+    async with client_of(make_app(health=FakeHealth(replace(HEALTHY, notices=(notice,))))) as client:
+        answer, ready = await client.get("/health"), await client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"], answer.json()["notices"]) == (200, "healthy", [notice])
+    assert ready.status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ async def get_health(context: GivenContext, response: Response) -> HealthRespons
         checks=HealthChecks(
             database=state.database, message_queue=state.message_queue, model_storage=state.model_storage
         ),
+        notices=list(state.notices),
     )
 
 

@@ -51,6 +51,7 @@ class HealthState:
     Attributes:
         ready: whether the service does its work; False while it waits for a dependency.
         reasons: why it is not ready, one sentence each; shown without a key, so without addresses and secrets.
+        notices: what is switched off although the service is ready, and why; shown as openly.
     """
 
     database: bool
@@ -59,6 +60,7 @@ class HealthState:
     active_models: int
     ready: bool
     reasons: tuple[str, ...]
+    notices: tuple[str, ...] = ()
 
 
 class HealthProbe(Protocol):

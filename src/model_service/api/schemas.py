@@ -81,7 +81,7 @@ class HealthChecks(Body):
 
 
 class HealthResponse(Body):
-    """Whether the service and what it depends on work."""
+    """Whether the service and what it depends on work; `notices` says what is switched off meanwhile, and why."""
 
     status: Literal["healthy", "unhealthy"]
     timestamp: datetime
@@ -90,6 +90,7 @@ class HealthResponse(Body):
     database_connected: bool
     queue_connected: bool
     checks: HealthChecks
+    notices: list[str]
 
 
 class Alive(Body):

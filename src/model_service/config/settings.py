@@ -98,6 +98,15 @@ class Settings(BaseSettings):
     execution_queue_is_ours: bool = Field(
         True, description="false: another service declares it, and we wait for it instead of declaring it."
     )
+    execution_reconciliation_interval_seconds: float = Field(
+        2.0, ge=0.1, le=3600, description="Time between two looks at the shared table orders."
+    )
+    execution_reconciliation_grace_seconds: float = Field(
+        5.0, ge=0, le=3600, description="So long events may come before the table's totals are taken."
+    )
+    execution_reconciliation_sweep_seconds: float = Field(
+        300.0, ge=1, le=86_400, description="Time between two looks at all orders of the last 24 hours."
+    )
     market_data_queues: Names = Field(
         ("ws-gateway.ticker", "ws-gateway.trade", "ws-gateway.orderbook", "ws-gateway.kline"),
         description="Gateway queues to take from; taking from one that another service reads robs it. Empty: `none`.",
@@ -122,10 +131,14 @@ class Settings(BaseSettings):
         5.0, ge=0.01, le=86_400, description="Time between two ticks of a strategy."
     )
     trading_order_lookup_enabled: bool = Field(
-        True, description="Read open orders and positions from the shared tables where they exist."
+        True,
+        description="Read the shared tables: fills and open orders from orders, positions. No effect when embedded.",
     )
     signal_expiry_seconds: float = Field(
         30.0, gt=0, le=86_400, description="After this long a signal is no longer delivered."
+    )
+    signal_lost_after_seconds: float = Field(
+        30.0, gt=0, le=86_400, description="A published signal without an order at this age is reported lost."
     )
     signal_generation_rate_limit: float = Field(60.0, gt=0, description="Signals per minute and strategy.")
     signal_generation_burst_allowance: int = Field(10, ge=1, description="Signals at once, when none came for a while.")

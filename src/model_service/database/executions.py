@@ -154,6 +154,11 @@ class ExecutionStore:
                 continue
         return await self._record_once(ordered, source, now)
 
+    async def orders_named(self, names: Iterable[str]) -> list[OrderProgress]:
+        """What is known of the orders under any of these identifiers. Raises DatabaseUnavailable."""
+        async with self._database.acquire() as connection:
+            return await _orders(connection, self._database.sql(PROGRESS), names, ())
+
     async def _record_once(
         self, ordered: Sequence[tuple[Observation, bytes]], source: str, now: datetime
     ) -> RecordedBatch:
@@ -230,7 +235,7 @@ class ExecutionStore:
         """Orders under any name that is mentioned, and all of the signals that are."""
         names = {name for o in observations for name in (o.order_id, o.other_order_id) if name is not None}
         signals = {str(owners[observation.signal_id].signal_id) for observation in observations}
-        return KnownOrders(await known_orders(connection, self._database.sql(PROGRESS), names, signals))
+        return KnownOrders(await _orders(connection, self._database.sql(PROGRESS), names, signals))
 
     async def _write_progress(self, connection: Connection, known: KnownOrders, now: datetime) -> None:
         rows = [_progress_row(progress, now) for _, progress in sorted(known.changed.items())]
@@ -287,7 +292,7 @@ class ExecutionStore:
         await connection.executemany(self._database.sql(UPDATE_SIGNAL), rows)
 
 
-async def known_orders(
+async def _orders(
     connection: Connection, statement: str, names: Iterable[str], signals: Iterable[str]
 ) -> list[OrderProgress]:
     """What is known of orders under any of their `names`, and of all orders of `signals`."""
