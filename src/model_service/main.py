@@ -128,13 +128,16 @@ async def serve(settings: Settings) -> None:
     log.info("listening", host=settings.model_service_host, port=listener.getsockname()[1])
     try:
         await asyncio.wait({web, work, stop, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.done():
+            # The HTTP interface answers meanwhile, /readyz with 503.
+            await service.drain(work)
     finally:
-        server.should_exit = True
         for task in (stop, work, lost):
             task.cancel()
-        results = await asyncio.gather(work, web, stop, lost, return_exceptions=True)
-        await service.stop()
-    for result in results:
+        ended = await asyncio.gather(work, stop, lost, return_exceptions=True)
+        server.should_exit = True
+        closed = await asyncio.gather(web, service.stop(), return_exceptions=True)
+    for result in (*ended, *closed):
         if isinstance(result, Exception):
             raise result
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,7 @@ from model_service.database.model_files import ModelFolder
 from model_service.market.state import AssetMarket
 from model_service.messaging.transport import Transport, TransportUnavailable
 from model_service.publishers.signal_publisher import SignalPublisher
+from model_service.roles import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Role, RoleLoops
 from model_service.services.labelling import Labeller
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
@@ -38,8 +39,10 @@ log = structlog.get_logger()
 
 WARM_START_BARS = 500
 FULL_BATCH = 200
-FIRST_RETRY_SECONDS = 0.5
-LAST_RETRY_SECONDS = 3.0
+DRAIN_SECONDS = 8.0
+"""How long a stop waits for steps under way; what remains is cancelled, and left as a kill would leave it."""
+CLOSE_SECONDS = 2.0
+HEALTH_SECONDS = 1.5
 AWAY = (DatabaseUnavailable, TransportUnavailable)
 
 
@@ -86,17 +89,6 @@ class Parts:
     operations: ServiceOperations
 
 
-@dataclass(slots=True)
-class _Role:
-    """A role in its loop: what it does, and how long it waits when it has nothing to do."""
-
-    name: str
-    step: Callable[[], Awaitable[bool]]
-    idle_seconds: Callable[[], float]
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    failing: str | None = None
-
-
 class Service:
     """One process of the model service."""
 
@@ -107,6 +99,7 @@ class Service:
         self._started = False
         self._waiting_for: dict[str, str] = {"start": "the service is starting"}
         self._publish_now = asyncio.Event()
+        self._loops = RoleLoops(self._roles(), AWAY)
 
     # -- start and stop
 
@@ -144,16 +137,35 @@ class Service:
                 await asyncio.sleep(delay)
                 delay = min(LAST_RETRY_SECONDS, 2 * delay)
 
+    async def drain(self, running: asyncio.Task[None]) -> None:
+        """Begin nothing new and let `running`, the task of `run`, finish its steps: commit, then acknowledge.
+
+        It is done within eight seconds, or not at all: the next start recovers what a killed process leaves, and relies
+        on nothing that is done here. A start that is under way is not waited for.
+        """
+        self._waiting_for["stop"] = "the service is stopping"
+        self._loops.drain()
+        log.info("service_stopping", started=self._started)
+        if self._started:
+            await asyncio.wait({running}, timeout=DRAIN_SECONDS)
+        if not running.done() and self._loops.working:
+            log.warning("drain_cut_short", roles=self._loops.working, seconds=DRAIN_SECONDS)
+
     async def stop(self) -> None:
         """Stop the child, the broker, the database; what is unfinished is taken up by the next start."""
         await self.parts.training.close()
-        await self.parts.publisher.close()
-        await self.parts.dead_letters.close()
-        await self.parts.transport.close()
-        await self.parts.database.close()
+        await asyncio.gather(
+            _within(CLOSE_SECONDS, "broker", self._close_broker()),
+            _within(CLOSE_SECONDS, "database", self.parts.database.close()),
+        )
         if self.parts.embedded is not None:
             await self.parts.embedded.stop()
         log.info("service_stopped")
+
+    async def _close_broker(self) -> None:
+        await self.parts.publisher.close()
+        await self.parts.dead_letters.close()
+        await self.parts.transport.close()
 
     # -- virtual time
 
@@ -178,13 +190,10 @@ class Service:
     # -- real time
 
     async def run(self) -> None:
-        """Every role in its own loop until cancelled; a role that cannot go on waits, and the others go on."""
-        roles = self._roles()
-        async with asyncio.TaskGroup() as group:
-            for role in roles:
-                group.create_task(self._loop(role), name=role.name)
+        """Every role in its own loop until cancelled or drained; one that cannot go on waits, and the others go on."""
+        await self._loops.run()
 
-    def _roles(self) -> list[_Role]:
+    def _roles(self) -> list[Role]:
         parts, clock = self.parts, self.parts.clock
 
         async def decide() -> bool:
@@ -212,60 +221,29 @@ class Service:
             return await parts.dead_letters.step(clock.now()) > 0
 
         roles = [
-            _Role("decide", decide, lambda: min(1.0, parts.generator.seconds_to_next_tick(clock.now()))),
-            _Role("publish", publish, lambda: 1.0, wake=self._publish_now),
-            _Role("label", label, lambda: 1.0),
-            _Role("learn", learn, lambda: 0.5),
-            _Role("executions", take_executions, lambda: 0.0),
-            _Role("dead_letters", copy_dead_letters, lambda: 1.0),
+            Role("decide", decide, lambda: min(1.0, parts.generator.seconds_to_next_tick(clock.now()))),
+            Role("publish", publish, lambda: 1.0, wake=self._publish_now),
+            Role("label", label, lambda: 1.0),
+            Role("learn", learn, lambda: 0.5),
+            Role("executions", take_executions, lambda: 0.0),
+            Role("dead_letters", copy_dead_letters, lambda: 1.0),
         ]
         if parts.reconciler is not None:
             roles.append(self._reconciling_role(parts.reconciler))
         return roles + [self._market_role(consumer) for consumer in parts.market_data]
 
-    def _reconciling_role(self, reconciler: OrderReconciler) -> _Role:
+    def _reconciling_role(self, reconciler: OrderReconciler) -> Role:
         async def reconcile() -> bool:
             await reconciler.step(self.parts.clock.now())
             return False
 
-        return _Role("reconcile", reconcile, lambda: self.parts.settings.execution_reconciliation_interval_seconds)
+        return Role("reconcile", reconcile, lambda: self.parts.settings.execution_reconciliation_interval_seconds)
 
-    def _market_role(self, consumer: MarketDataConsumer) -> _Role:
+    def _market_role(self, consumer: MarketDataConsumer) -> Role:
         async def take() -> bool:
             return await consumer.step(self.parts.clock.now(), wait_seconds=1.0) >= 0
 
-        return _Role(f"market:{consumer.queue}", take, lambda: 0.0)
-
-    async def _loop(self, role: _Role) -> None:
-        delay = FIRST_RETRY_SECONDS
-        while True:
-            try:
-                busy = await role.step()
-            except AWAY as error:
-                self._note_failure(role, "a server is away", str(error))
-            except Exception as error:
-                log.exception("role_failed", role=role.name, error=str(error))
-                self._note_failure(role, "failed; see the log", str(error))
-            else:
-                self._note_success(role)
-                delay = FIRST_RETRY_SECONDS
-                if not busy:
-                    await _wait(role.wake, role.idle_seconds())
-                continue
-            await asyncio.sleep(delay)
-            delay = min(LAST_RETRY_SECONDS, 2 * delay)
-
-    def _note_failure(self, role: _Role, reason: str, error: str) -> None:
-        if role.failing != error:
-            log.warning("role_waiting", role=role.name, error=error)
-        role.failing = error
-        self._waiting_for[role.name] = f"{role.name}: {reason}"
-
-    def _note_success(self, role: _Role) -> None:
-        if role.failing is not None:
-            log.info("role_resumed", role=role.name)
-            role.failing = None
-        self._waiting_for.pop(role.name, None)
+        return Role(f"market:{consumer.queue}", take, lambda: 0.0)
 
     # -- looking at it
 
@@ -274,7 +252,7 @@ class Service:
         database = await self._database_answers()
         queue = self._started and self.transport.is_connected
         storage = self.parts.files.is_accessible
-        reasons = list(self._waiting_for.values())
+        reasons = [*self._waiting_for.values(), *self._loops.waiting_for.values()]
         reasons += ["the database does not answer"] if self._started and not database else []
         reasons += ["the message broker is not connected"] if self._started and not queue else []
         reasons += [] if storage else ["the model folder cannot be used"]
@@ -284,7 +262,7 @@ class Service:
 
     async def _database_answers(self) -> bool:
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(HEALTH_SECONDS):
                 return bool(await self.database.fetchval("SELECT true"))
         except (DatabaseUnavailable, TimeoutError):
             return False
@@ -329,14 +307,10 @@ class Service:
         }
 
 
-async def _wait(wake: asyncio.Event, seconds: float) -> None:
-    if seconds <= 0.0:
-        # Gives the other roles their turn even when this one never waits.
-        await asyncio.sleep(0)
-        return
+async def _within(seconds: float, part: str, closing: Awaitable[None]) -> None:
+    """Let `closing` take that long; what is left then ends with the process, as after a kill."""
     try:
         async with asyncio.timeout(seconds):
-            await wake.wait()
-        wake.clear()
+            await closing
     except TimeoutError:
-        return
+        log.warning("stop_cut_short", part=part, seconds=seconds)

@@ -20,7 +20,7 @@ class QuietServer(uvicorn.Server):
     def of(cls, database: Database, operations: Operations, health: HealthProbe, key: str, clock: Clock) -> QuietServer:
         """A server of the service's app; the caller gives it a socket and ends it through `should_exit`."""
         app = create_app(database=database, operations=operations, health=health, api_key=key, clock=clock)
-        return cls(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5))
+        return cls(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2))
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

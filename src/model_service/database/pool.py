@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-RELEASE_SECONDS = 1.0
+RELEASE_SECONDS = 0.5
 """How long a connection may take to end what its block left undone; then it is cut, and the pool makes another."""
 CLOSE_SECONDS = 3.0
 
