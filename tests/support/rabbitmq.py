@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import aio_pika
 import pytest
@@ -25,6 +26,15 @@ STOP_SECONDS = 30.0
 # Outlives nobody: the guard's standard input ends when the test process dies, however that happens.
 GUARD = 'cat > /dev/null; kill -9 "$@" 2> /dev/null'
 
+EVALUATE = """
+    [Node, Text] = init:get_plain_arguments(),
+    {ok, Tokens, _} = erl_scan:string(Text ++ "."),
+    {ok, Parsed} = erl_parse:parse_exprs(Tokens),
+    io:format("~p~n", [rpc:call(list_to_atom(Node), erl_eval, exprs, [Parsed, []])]),
+    halt().
+"""
+"""What a helper node does: it lets the broker's node evaluate the text of an expression."""
+
 
 class PrivateBroker:
     """A RabbitMQ node of our own on free ports of 127.0.0.1, without plugins; its data survive `stop` and `kill`.
@@ -37,7 +47,7 @@ class PrivateBroker:
     def __init__(self, binaries: Binaries, folder: Path) -> None:
         self._binaries = binaries
         self._folder = folder
-        self.port, self._distribution_port, self._epmd_port = _free_ports(3)
+        self.port, self._distribution_port, self._epmd_port = free_ports(3)
         self._node: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -98,19 +108,17 @@ class PrivateBroker:
         self._guard = self._node = self._epmd = None
 
     async def evaluate(self, expression: str) -> str:
-        """What the node answers to an Erlang expression, such as `rabbit_alarm:get_alarms()`."""
-        call = f"rpc:call('{self._node_name}', erlang, apply, [fun() -> {expression} end, []])"
-        program = f'io:format("~p", [{call}]), halt().'
-        command = [
-            *(str(self._binaries.runtime / "erlexec"), "-noinput", "-hidden", "-boot", "start_clean"),
-            *("-sname", f"asker-{self.port}@localhost", "-kernel", "inet_dist_use_interface", "{127,0,0,1}"),
-            *("-eval", program),
-        ]
-        asking = await asyncio.create_subprocess_exec(
-            *command, cwd=self._folder, env=self._environment(), stdout=subprocess.PIPE
+        """What an Erlang expression gives inside the node, as `rabbitmqctl eval` would say it. Raises RuntimeError."""
+        helper = [str(self._binaries.runtime / "erlexec"), *_helper_arguments(self._node_name, expression)]
+        # Without the server's libraries on its path: the helper only asks.
+        environment = {name: value for name, value in self._environment().items() if name != "ERL_LIBS"}
+        done = await asyncio.to_thread(
+            subprocess.run, helper, cwd=self._folder, env=environment, capture_output=True, timeout=STOP_SECONDS
         )
-        output, _ = await asyncio.wait_for(asking.communicate(), STOP_SECONDS)
-        return output.decode()
+        said = done.stdout.decode(errors="replace").strip()
+        if done.returncode != 0 or not said.startswith("{value,"):
+            raise RuntimeError(f"RabbitMQ did not evaluate {expression!r}: {said} {done.stderr.decode()[-500:]}")
+        return said
 
     async def set_memory_alarm(self, on: bool) -> None:
         """Let the node believe that it lacks memory, which blocks publishers, or that it has enough again."""
@@ -228,6 +236,13 @@ def _node_arguments() -> list[str]:
     ]
 
 
+def _helper_arguments(node: str, expression: str) -> list[str]:
+    return [
+        *("-noinput", "-hidden", "-boot", "start_clean", "-sname", f"helper-{uuid4().hex}@localhost"),
+        *("-kernel", "inet_dist_use_interface", "{127,0,0,1}", "-eval", EVALUATE, "-extra", node, expression),
+    ]
+
+
 def _write_configuration(folder: Path, port: int) -> None:
     (folder / "rabbitmq.conf").write_text(
         f"listeners.tcp.local = 127.0.0.1:{port}\n"
@@ -252,7 +267,7 @@ async def _accepts(url: str) -> bool:
     return True
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, all different."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:

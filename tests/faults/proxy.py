@@ -1,0 +1,241 @@
+"""A TCP proxy between the service and a server, which can break in the ways in which a network breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from enum import StrEnum
+from typing import cast
+
+CUT_GRACE_SECONDS = 0.02
+"""A reset overtakes what was written before it, so the last bytes get this long to arrive."""
+TCP_CLOSED = 7
+"""TCP_CLOSE in Linux's tcp_info: the other end has reset the connection."""
+
+
+class Towards(StrEnum):
+    """A direction."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class FaultProxy:
+    """Listens on a free port of 127.0.0.1 and passes all to a port of the same host, until told otherwise.
+
+    `reset` and `cut_after` are events; `black_hole`, `drop_replies`, `delay` and `refuse` last until `heal`.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self.target_port = target_port
+        self.port = 0
+        self.delay_seconds = 0.0
+        self.is_black_hole = False
+        self.drops_replies = False
+        self.refuses = False
+        self.links: set[Link] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Side(Link(self), Towards.SERVER), "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Reset all connections and stop listening."""
+        assert self._server is not None, "the proxy was not started"
+        self._server.close()
+        self.reset()
+
+    def reset(self) -> None:
+        """RST to both ends of every connection."""
+        for link in list(self.links):
+            link.reset()
+
+    def black_hole(self) -> None:
+        """Keep every connection and take new ones, and pass nothing in either direction."""
+        self.is_black_hole = True
+        for link in self.links:
+            link.hold()
+
+    def delay(self, seconds: float) -> None:
+        """Pass every piece so much later, in order."""
+        self.delay_seconds = seconds
+
+    def drop_replies(self) -> None:
+        """What the server says vanishes, what the client says arrives."""
+        self.drops_replies = True
+
+    def refuse(self) -> None:
+        """Reset every connection, and every new one at once."""
+        self.refuses = True
+        self.reset()
+
+    def cut_after(self, count: int, towards: Towards) -> None:
+        """Reset each present connection as soon as `count` more bytes have passed in that direction."""
+        for link in self.links:
+            link.bytes_left[towards] = count
+
+    def heal(self) -> None:
+        """Pass all again. As on a mended line, what one end gave up meanwhile never arrives at the other."""
+        self.delay_seconds, self.drops_replies, self.refuses, self.is_black_hole = 0.0, False, False, False
+        for link in list(self.links):
+            link.heal()
+
+
+class Link:
+    """One connection: a side to the client and, once the server has been reached, a side to the server."""
+
+    def __init__(self, proxy: FaultProxy) -> None:
+        self.proxy = proxy
+        self.bytes_left: dict[Towards, int] = {}
+        self._sides: dict[Towards, _Side] = {}
+        self._connecting: asyncio.Task[None] | None = None
+        self._lacks_replies = False
+
+    def opened(self, side: _Side) -> None:
+        """A side is connected; a side is known by the direction of what it receives."""
+        self._sides[side.towards] = side
+        if side.towards is Towards.CLIENT:
+            self._sides[Towards.SERVER].let_go()
+            return
+        self.proxy.links.add(self)
+        side.hold()
+        if self.proxy.refuses:
+            self.reset()
+        elif not self.proxy.is_black_hole:
+            self._connect()
+
+    def received(self, towards: Towards, data: bytes) -> None:
+        """Pass it on, or what the proxy is told to do instead."""
+        if towards is Towards.CLIENT and self.proxy.drops_replies:
+            self._lacks_replies = True
+            return
+        receiver = self._sides.get(_opposite(towards))
+        if receiver is None:
+            return
+        if (left := self.bytes_left.get(towards)) is not None:
+            self.bytes_left[towards] = left - len(data)
+            if len(data) >= left:
+                data = data[:left]
+                self.hold()
+                asyncio.get_running_loop().call_later(CUT_GRACE_SECONDS, self.reset)
+        receiver.send(data, self.proxy.delay_seconds)
+
+    def ended(self, side: _Side, error: Exception | None) -> None:
+        """One end is gone: tell the other in the same way."""
+        self.proxy.links.discard(self)
+        other = self._sides.get(_opposite(side.towards))
+        if error is not None or other is None:
+            self.reset()
+        else:
+            other.finish(self.proxy.delay_seconds)
+
+    def hold(self) -> None:
+        """Read nothing from either end; what they send waits in the kernel's buffers."""
+        for side in self._sides.values():
+            side.hold()
+
+    def heal(self) -> None:
+        """Go on, unless an end has reset the connection or the stream has a hole."""
+        if self._lacks_replies or any(side.was_reset for side in self._sides.values()):
+            self.reset()
+        elif Towards.CLIENT not in self._sides:
+            self._connect()
+        else:
+            for side in self._sides.values():
+                side.let_go()
+
+    def reset(self) -> None:
+        """RST to both ends."""
+        self.proxy.links.discard(self)
+        if self._connecting is not None:
+            self._connecting.cancel()
+        for side in self._sides.values():
+            side.reset()
+
+    def _connect(self) -> None:
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._reach_server())
+
+    async def _reach_server(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: _Side(self, Towards.CLIENT), "127.0.0.1", self.proxy.target_port)
+        except OSError:
+            self.reset()
+
+
+class _Side(asyncio.Protocol):
+    """One end's socket. `towards` is where that goes which is received here."""
+
+    def __init__(self, link: Link, towards: Towards) -> None:
+        self._link = link
+        self.towards = towards
+        self._transport: asyncio.Transport | None = None
+        self._late: deque[bytes | None] = deque()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._link.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._link.received(self.towards, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._link.ended(self, exc)
+
+    @property
+    def was_reset(self) -> bool:
+        if self._transport is None:
+            return True
+        raw = self._transport.get_extra_info("socket")
+        return bool(raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSED)
+
+    def send(self, data: bytes, delay_seconds: float) -> None:
+        self._later(data, delay_seconds)
+
+    def finish(self, delay_seconds: float) -> None:
+        """Close after all that is still to be sent."""
+        self._later(None, delay_seconds)
+
+    def hold(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def let_go(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def reset(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+
+    def _later(self, data: bytes | None, delay_seconds: float) -> None:
+        self._late.append(data)
+        if delay_seconds == 0.0 and len(self._late) == 1:
+            self._next()
+        else:
+            # Whichever timer comes first sends what came first.
+            asyncio.get_running_loop().call_later(delay_seconds, self._next)
+
+    def _next(self) -> None:
+        data = self._late.popleft()
+        if self._transport is None:
+            return
+        if data is None:
+            self._transport.close()
+        else:
+            self._transport.write(data)
+
+
+def _opposite(towards: Towards) -> Towards:
+    return Towards.CLIENT if towards is Towards.SERVER else Towards.SERVER
