@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 import aio_pika
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
 
-from tests.faults.ledger import Event
+from tests.faults.ledger import Event, Poison
 
 TICK_SECONDS = 0.05
 RETRY_SECONDS = 0.2
 CONNECT_SECONDS = 5.0
 CONFIRM_SECONDS = 10.0
+Message = Event | Poison
 FAILURES = (*CONNECTION_EXCEPTIONS, EOFError, TimeoutError, asyncio.CancelledError)
 
 
@@ -26,14 +27,14 @@ class Feeder:
         sent_at: when each was sent first, on the monotonic clock.
     """
 
-    def __init__(self, url: str, queue: str, events: Iterable[Event], *, per_second: float) -> None:
+    def __init__(self, url: str, queue: str, events: Iterable[Message], *, per_second: float) -> None:
         self._url = url
         self._queue = queue
-        self._events: Iterator[Event] = iter(events)
+        self._events: Iterator[Message] = iter(events)
         self._per_tick = max(1, round(per_second * TICK_SECONDS))
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.confirmed: list[Event] = []
+        self.confirmed: list[Message] = []
         self.sent_at: dict[str, float] = {}
 
     def start(self) -> None:
@@ -57,7 +58,7 @@ class Feeder:
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
-        waiting: list[Event] = []
+        waiting: list[Message] = []
         while waiting or not self._stopping.is_set():
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -75,7 +76,7 @@ class Feeder:
             finally:
                 await _close(connection)
 
-    async def _feed(self, exchange: aio_pika.abc.AbstractExchange, waiting: list[Event]) -> bool:
+    async def _feed(self, exchange: aio_pika.abc.AbstractExchange, waiting: list[Message]) -> bool:
         """Send until there is no more, which is True, or raise one of FAILURES when the connection is lost."""
         while True:
             began = time.monotonic()
@@ -91,7 +92,7 @@ class Feeder:
                     raise answer
             await asyncio.sleep(max(TICK_SECONDS - (time.monotonic() - began), RETRY_SECONDS if waiting else 0.0))
 
-    async def _send(self, exchange: aio_pika.abc.AbstractExchange, event: Event) -> bool:
+    async def _send(self, exchange: aio_pika.abc.AbstractExchange, event: Message) -> bool:
         """Whether the broker has it in the queue. Raises one of FAILURES."""
         self.sent_at.setdefault(event.event_id, time.monotonic())
         message = aio_pika.Message(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tests.faults.arena import EXECUTIONS, Arena
 from tests.faults.book import Verdict, check_book, read, until_counted
-from tests.faults.feeder import Feeder
-from tests.faults.ledger import Ledger, make_ledger
+from tests.faults.feeder import Feeder, Message
+from tests.faults.ledger import Event, Ledger, Poison, make_ledger
 from tests.faults.service import ServiceProcess
 
-SETTLE_SECONDS = 60.0
+STALL_SECONDS = 30.0
+"""Without one more event recorded for so long, the rest will not come."""
 TERMINATE_SECONDS = 10.0
 RECORDED = "SELECT count(*) FROM model_service.execution_events WHERE received_at > $1"
 
@@ -26,10 +27,31 @@ class Ingest:
 
     arena: Arena
     ledger: Ledger
-    feeder: Feeder
+    feeders: list[Feeder]
     service: ServiceProcess
     queue: str = EXECUTIONS
-    poison: list[bytes] = field(default_factory=list)
+
+    @property
+    def sent(self) -> list[Event]:
+        """Reports that the broker has confirmed; one may stand there more than once."""
+        return [message for feeder in self.feeders for message in feeder.confirmed if isinstance(message, Event)]
+
+    @property
+    def poison(self) -> list[bytes]:
+        """Bodies without meaning that the broker has confirmed."""
+        return [m.body for feeder in self.feeders for m in feeder.confirmed if isinstance(m, Poison)]
+
+    async def feed(self, messages: Iterable[Message], *, per_second: float = 200.0) -> None:
+        """Send these beside all else, and return when they are confirmed."""
+        feeder = Feeder(self.arena.amqp_url, self.queue, messages, per_second=per_second)
+        self.feeders.append(feeder)
+        feeder.start()
+        await feeder.wait()
+
+    async def until_all_counted(self, stall_seconds: float = STALL_SECONDS) -> bool:
+        """Until the database has as many events as were confirmed and the queue is empty; False when it stalls."""
+        wanted = len({event.event_id for event in self.sent})
+        return await until_counted(self.arena.address, wanted, stall_seconds) and await self._until_empty(stall_seconds)
 
     async def until_recorded(self, seconds: float) -> float:
         """Until an event is recorded that came after now; returns how long, or `seconds` when none came."""
@@ -40,11 +62,11 @@ class Ingest:
             await asyncio.sleep(0.05)
         return time.monotonic() - began
 
-    async def settle(self, *, foreign: int = 0, seconds: float = SETTLE_SECONDS) -> Verdict:
+    async def settle(self, stall_seconds: float = STALL_SECONDS) -> Verdict:
         """Send no more, wait until all is counted and acknowledged, end the service in order, and judge."""
-        await self.feeder.stop()
-        await until_counted(self.arena.address, lambda rows: rows >= len(self.feeder.confirmed) + foreign, seconds)
-        await self._until_empty(seconds)
+        for feeder in self.feeders:
+            await feeder.stop()
+        await self.until_all_counted(stall_seconds)
         verdict = Verdict()
         for service in self.arena.services:
             await _end(service, verdict)
@@ -52,13 +74,15 @@ class Ingest:
         if left := await self.arena.depth(self.queue):
             verdict.unexpected.append(f"{left} messages left in {self.queue}")
         verdict.unexpected += [error for service in self.arena.services for error in service.errors()]
-        book = await check_book(self.arena.address, self.feeder.confirmed, poison=self.poison, foreign=foreign)
-        return book + verdict
+        return verdict + await check_book(self.arena.address, self.sent, poison=self.poison)
 
-    async def _until_empty(self, seconds: float) -> None:
+    async def _until_empty(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        while await self.arena.depth(self.queue) and time.monotonic() < deadline:
+        while left := await self.arena.depth(self.queue):
+            if time.monotonic() > deadline:
+                return False
             await asyncio.sleep(0.1)
+        return not left
 
 
 async def _end(service: ServiceProcess, verdict: Verdict) -> None:
@@ -88,7 +112,7 @@ async def ingest(
         await ledger.seed(database)
     await arena.declare_queue(EXECUTIONS)
     feeder = Feeder(arena.amqp_url, EXECUTIONS, ledger.events, per_second=per_second)
-    run = Ingest(arena, ledger, feeder, arena.service(program, **settings))
+    run = Ingest(arena, ledger, [feeder], arena.service(program, **settings))
     run.service.start()
     try:
         await run.service.until_ready()
@@ -96,4 +120,5 @@ async def ingest(
         await run.until_recorded(20.0)
         yield run
     finally:
-        await feeder.abandon()
+        for each in run.feeders:
+            await each.abandon()

@@ -50,6 +50,14 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Poison:
+    """A body that means nothing: it must end as a dead letter, and nothing else."""
+
+    event_id: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Truth:
     """What the book must say, exactly: base units and fees by order, signed base units by strategy and asset."""
 

@@ -51,14 +51,16 @@ def line_of(node: pytest.Item) -> dict[str, Any]:
 
 
 def report(reports: Iterable[pytest.TestReport]) -> Iterator[str]:
-    """The lines of all scenarios that ran; `passed` is null where one was skipped."""
+    """Figures beside the scenarios, then the lines of all that ran; `passed` is null where one was skipped."""
     lines: dict[str, dict[str, Any]] = {}
     for one in reports:
         for name, value in one.user_properties:
             if name == PROPERTY and isinstance(value, dict):
                 _merge(lines.setdefault(one.nodeid, {**value, "passed": True}), value, one)
     for line in lines.values():
-        yield json.dumps({name: line[name] for name in FIELDS} | line["notes"])
+        yield from (f"{line['name']}: {name} {value}" for name, value in line["notes"].items())
+    for line in lines.values():
+        yield json.dumps({name: line[name] for name in FIELDS})
 
 
 def _merge(line: dict[str, Any], newer: dict[str, Any], one: pytest.TestReport) -> None:
