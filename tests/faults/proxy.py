@@ -79,11 +79,15 @@ class FaultProxy:
         for link in self.links:
             link.bytes_left[towards] = count
 
-    def heal(self) -> None:
-        """Pass all again. As on a mended line, what one end gave up meanwhile never arrives at the other."""
+    def heal(self, *, tells_server: bool = True) -> None:
+        """Pass all again. As on a mended line, what one end gave up meanwhile never arrives at the other.
+
+        Args:
+            tells_server: False where the server is never told that a client has gone, and keeps its end open.
+        """
         self.delay_seconds, self.drops_replies, self.refuses, self.is_black_hole = 0.0, False, False, False
         for link in list(self.links):
-            link.heal()
+            link.heal(tells_server)
 
 
 class Link:
@@ -127,11 +131,11 @@ class Link:
 
     def ended(self, side: _Side, error: Exception | None) -> None:
         """One end is gone: tell the other in the same way."""
-        self.proxy.links.discard(self)
         other = self._sides.get(_opposite(side.towards))
         if error is not None or other is None:
             self.reset()
-        else:
+        elif not other.is_held:
+            self.proxy.links.discard(self)
             other.finish(self.proxy.delay_seconds)
 
     def hold(self) -> None:
@@ -139,9 +143,12 @@ class Link:
         for side in self._sides.values():
             side.hold()
 
-    def heal(self) -> None:
+    def heal(self, tells_server: bool) -> None:
         """Go on, unless an end has reset the connection or the stream has a hole."""
-        if self._lacks_replies or any(side.was_reset for side in self._sides.values()):
+        client, server = self._sides[Towards.SERVER], self._sides.get(Towards.CLIENT)
+        if client.was_reset and server is not None and not server.was_reset and not tells_server:
+            client.reset()
+        elif self._lacks_replies or any(side.was_reset for side in self._sides.values()):
             self.reset()
         elif Towards.CLIENT not in self._sides:
             self._connect()
@@ -177,6 +184,7 @@ class _Side(asyncio.Protocol):
         self.towards = towards
         self._transport: asyncio.Transport | None = None
         self._late: deque[bytes | None] = deque()
+        self.is_held = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -204,10 +212,12 @@ class _Side(asyncio.Protocol):
         self._later(None, delay_seconds)
 
     def hold(self) -> None:
+        self.is_held = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def let_go(self) -> None:
+        self.is_held = False
         if self._transport is not None:
             self._transport.resume_reading()
 

@@ -40,7 +40,7 @@ class Scenario:
 
 def begin(item: pytest.Item) -> None:
     """Give a collected scenario its line, so that it has one whatever happens to it."""
-    name = item.name.removeprefix("test_")
+    name = item.name.removeprefix("test_").replace("[", "_").rstrip("]")
     line: dict[str, Any] = {**dict.fromkeys(FIELDS), "name": name, "notes": {}}
     item.user_properties.append((PROPERTY, line))
 

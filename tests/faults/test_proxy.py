@@ -146,6 +146,25 @@ async def test_what_a_client_gave_up_in_the_black_hole_never_arrives(echo: tuple
     assert bytes(server.heard) == b"az"
 
 
+async def test_a_server_that_is_never_told_keeps_its_end(echo: tuple[Echo, FaultProxy]) -> None:
+    server, proxy = echo
+    async with client_of(proxy) as client:
+        client.say(b"a")
+        await client.hear(1)
+        proxy.black_hole()
+        client.reset()
+        await asyncio.sleep(0.05)
+        proxy.heal(tells_server=False)
+        async with client_of(proxy) as other:
+            other.say(b"z")
+            assert await other.hear(1) == b"z"
+            assert (server.connections, server.ended_with_reset, len(proxy.links)) == (2, 0, 2)
+            proxy.reset()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while server.ended_with_reset < 2:
+                    await asyncio.sleep(0.01)
+
+
 async def test_delay_keeps_the_order(echo: tuple[Echo, FaultProxy]) -> None:
     _, proxy = echo
     async with client_of(proxy) as client:
