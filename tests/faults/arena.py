@@ -116,8 +116,9 @@ PLAIN: dict[str, object] = {
     "TRADING_STRATEGIES": ",".join(STRATEGIES),
     "TRADING_ASSETS": ",".join(ASSETS),
     "MARKET_DATA_QUEUES": "none",
+    "TRADING_ORDER_LOOKUP_ENABLED": "false",
 }
-"""No market: nothing is decided, so whatever the outbox and the book hold is the test's."""
+"""No market: nothing is decided, so whatever the outbox and the book hold is the test's. No tables of siblings."""
 
 
 @asynccontextmanager
