@@ -19,7 +19,8 @@ BROKER_NOTICED_SECONDS = 33.0
 DATABASE_NOTICED_SECONDS = 5.0
 WITHIN_SECONDS = 15.0
 FAULTS = 50
-LARGEST_CUT_BYTES = 3_000
+LARGEST_CUT_BYTES = {Towards.SERVER: 200, Towards.CLIENT: 3_000}
+"""A consumer says little: acknowledgements of 21 bytes."""
 RECONNECTED_SECONDS = 40.0
 
 
@@ -88,7 +89,8 @@ async def break_often(proxy: FaultProxy, faults: int, rng: random.Random) -> Non
         if rng.random() < 0.5:
             proxy.reset()
         else:
-            proxy.cut_after(rng.randint(1, LARGEST_CUT_BYTES), rng.choice(list(Towards)))
+            towards = rng.choice(list(Towards))
+            proxy.cut_after(rng.randint(1, LARGEST_CUT_BYTES[towards]), towards)
             # What is idle is never cut: one of them is enough.
             await _until(lambda broken=broken: not broken <= proxy.links)  # type: ignore[misc]
             proxy.reset()
