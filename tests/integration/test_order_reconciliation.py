@@ -320,6 +320,13 @@ async def test_a_signal_with_an_execution_and_no_row_is_not_lost(scene: Scene) -
     assert await scene.state() == "filled"
 
 
+async def test_a_stored_event_that_has_not_entered_the_book_yet_is_a_sign_of_life(scene: Scene) -> None:
+    await scene.record(increment("e1", str(BUY_ID), Side.BUY, "1", "100"))
+    await scene.service.execute("UPDATE model_service.trading_signals SET order_state = NULL")
+    await scene.reconciler().step(NOON + 60 * SECOND)
+    assert [await scene.state(), await scene.state(SELL_ID)] == [None, "lost"]
+
+
 async def test_an_order_of_a_signal_that_counts_as_expired_is_seen(scene: Scene) -> None:
     """A message whose confirmation was lost may have arrived."""
     await scene.service.execute("UPDATE model_service.trading_signals SET status = 'expired'")

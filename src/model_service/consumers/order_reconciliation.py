@@ -27,7 +27,9 @@ from model_service.trades.orders import KnownOrders
 log = structlog.get_logger()
 
 SOURCE = "orders_table"
-CHUNK = 500
+CHUNK = 200
+"""Signals asked about at once: small, since nothing else of the process runs while their rows are compared."""
+
 LOOK_BACK = timedelta(hours=24)
 RECENT = timedelta(minutes=10)
 CHECK_EVERY = timedelta(minutes=1)

@@ -18,7 +18,7 @@ WATCHED = """
     WHERE signal_id = ANY($3::uuid[]) AND decided_at > $2
     ORDER BY decided_at, signal_id
 """
-# Any report about a signal gives it an order state.
+# Any report about a signal gives it an order state, once it has entered the book.
 UNANSWERED = """
     SELECT signal_id, strategy_id, asset, coalesce(published_at, decided_at) AS published_at
     FROM model_service.trading_signals
@@ -26,8 +26,10 @@ UNANSWERED = """
     ORDER BY decided_at, signal_id
 """
 MARK_LOST = """
-    UPDATE model_service.trading_signals SET order_state = 'lost'
+    UPDATE model_service.trading_signals AS signals SET order_state = 'lost'
     WHERE signal_id = ANY($1::uuid[]) AND status = 'published' AND order_state IS NULL
+      AND NOT EXISTS (
+        SELECT FROM model_service.execution_events AS events WHERE events.signal_id = signals.signal_id::text)
     RETURNING signal_id
 """
 
@@ -59,5 +61,5 @@ class ReconciliationStore:
         return [UnansweredSignal(**row) for row in rows]
 
     async def mark_lost(self, signal_ids: Sequence[UUID]) -> set[UUID]:
-        """Set the state of those that are unanswered still; returns them."""
+        """Set the state of those that are unanswered still, also by an event that waits to be derived; returns them."""
         return {row["signal_id"] for row in await self._database.fetch(MARK_LOST, list(signal_ids))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from model_service.contracts.executions import Observation
@@ -32,6 +33,7 @@ class KnownOrders:
     def __init__(self, orders: Iterable[OrderProgress]) -> None:
         self._orders: dict[str, OrderProgress] = {}
         self._names: dict[str, str] = {}
+        self._of_signal: defaultdict[str, set[str]] = defaultdict(set)
         self.changed: dict[str, OrderProgress] = {}
         self.joined: dict[str, str] = {}
         for order in orders:
@@ -56,9 +58,7 @@ class KnownOrders:
 
     def state_of(self, signal_id: str) -> OrderStatus:
         """The state of a signal by all of its orders. Raises ValueError when none is known."""
-        return min(
-            (order.status for order in self._orders.values() if order.signal_id == signal_id), key=PRECEDENCE.index
-        )
+        return min((self._orders[key].status for key in self._of_signal[signal_id]), key=PRECEDENCE.index)
 
     def _found(self, observation: Observation) -> list[OrderProgress]:
         names = (observation.order_id, observation.other_order_id)
@@ -68,10 +68,11 @@ class KnownOrders:
     def _keep(self, order: OrderProgress) -> None:
         self._orders[order.order_id] = order
         self._names[order.order_id] = order.order_id
+        self._of_signal[order.signal_id].add(order.order_id)
         if order.other_order_id is not None:
             self._names[order.other_order_id] = order.order_id
 
     def _join(self, gone: str, into: str) -> None:
-        del self._orders[gone]
+        self._of_signal[self._orders.pop(gone).signal_id].discard(gone)
         self.changed.pop(gone, None)
         self.joined[gone] = into
