@@ -18,6 +18,7 @@ from model_service.config.settings import Settings
 from model_service.config.strategies import StrategyDefinition, strategies_from
 from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
+from model_service.consumers.fills import FillDeriver
 from model_service.consumers.market_data import MarketDataConsumer
 from model_service.consumers.order_reconciliation import OrderReconciler, ReconciliationLimits
 from model_service.database.bars import BarStore
@@ -287,6 +288,7 @@ def _parts(
         ),
         publisher=SignalPublisher(Outbox(database, PUBLISHER_ROLE), transport),
         executions=_execution_consumer(settings, transport, database, office),
+        fills=FillDeriver(ExecutionStore(database)),
         reconciler=_reconciler(settings, database, shared),
         market_data=_market_consumers(settings, transport, markets, bars, office),
         dead_letters=office,

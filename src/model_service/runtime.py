@@ -16,6 +16,7 @@ from model_service.config.settings import Settings
 from model_service.config.strategies import StrategyDefinition
 from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
+from model_service.consumers.fills import FillDeriver
 from model_service.consumers.market_data import MarketDataConsumer
 from model_service.consumers.order_reconciliation import OrderReconciler
 from model_service.database.bars import BarStore
@@ -79,6 +80,7 @@ class Parts:
     generator: SignalGenerator
     publisher: SignalPublisher
     executions: ExecutionConsumer
+    fills: FillDeriver
     reconciler: OrderReconciler | None
     market_data: Sequence[MarketDataConsumer]
     dead_letters: DeadLetterOffice
@@ -99,6 +101,7 @@ class Service:
         self._started = False
         self._waiting_for: dict[str, str] = {"start": "the service is starting"}
         self._publish_now = asyncio.Event()
+        self._derive_now = asyncio.Event()
         self._loops = RoleLoops(self._roles(), AWAY)
 
     # -- start and stop
@@ -117,6 +120,7 @@ class Service:
         await parts.training.recover(now)
         parts.files.sweep()
         await parts.modes.restore(now)
+        await parts.fills.recover(now)
         for asset, market in parts.markets.items():
             market.warm_start(await parts.bars.newest(asset, now, WARM_START_BARS))
         self._started = True
@@ -175,8 +179,10 @@ class Service:
         for consumer in parts.market_data:
             while await consumer.step(now) >= FULL_BATCH:
                 pass
-        while await parts.executions.step(now) >= FULL_BATCH:
-            pass
+        if taken := await parts.executions.step(now):
+            while taken >= FULL_BATCH:
+                taken = await parts.executions.step(now)
+            await parts.fills.catch_up(now)
         await parts.dead_letters.step(now)
         if parts.reconciler is not None:
             await parts.reconciler.step(now)
@@ -215,7 +221,12 @@ class Service:
             return False
 
         async def take_executions() -> bool:
-            return await parts.executions.step(clock.now(), wait_seconds=1.0) >= 0
+            if await parts.executions.step(clock.now(), wait_seconds=1.0):
+                self._derive_now.set()
+            return True
+
+        async def derive_fills() -> bool:
+            return await parts.fills.step(clock.now()) > 0
 
         async def copy_dead_letters() -> bool:
             return await parts.dead_letters.step(clock.now()) > 0
@@ -226,6 +237,7 @@ class Service:
             Role("label", label, lambda: 1.0),
             Role("learn", learn, lambda: 0.5),
             Role("executions", take_executions, lambda: 0.0),
+            Role("fills", derive_fills, lambda: 1.0, wake=self._derive_now),
             Role("dead_letters", copy_dead_letters, lambda: 1.0),
         ]
         if parts.reconciler is not None:
@@ -280,7 +292,7 @@ class Service:
             signals=parts.generator.signals,
             model_signals=parts.generator.model_signals,
             published=parts.publisher.published,
-            fills=parts.executions.fills + (parts.reconciler.fills if parts.reconciler is not None else 0),
+            fills=parts.fills.fills + (parts.reconciler.fills if parts.reconciler is not None else 0),
             outcomes=parts.labeller.labelled,
             runs=totals["runs"],
             realized_pnl=totals["realized_pnl"],

@@ -1,4 +1,4 @@
-"""Execution events from the broker: decoded, recorded in one transaction, and only then acknowledged."""
+"""Execution events from the broker: decoded, stored in one transaction, and only then acknowledged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ class ExecutionConsumer:
         self._received: list[Delivery] = []
         self._batch: _Batch | None = None
         self.recorded = 0
-        self.fills = 0
 
     async def step(self, now: datetime, *, wait_seconds: float = 0.0) -> int:
         """Settle one batch, waiting at most `wait_seconds` for it; returns how many messages it had.
@@ -56,7 +55,7 @@ class ExecutionConsumer:
         while batch.observations:
             part = batch.observations[:size]
             try:
-                recorded = await self._store.record(part, self._subscription.queue, now)
+                self.recorded += await self._store.append(part, self._subscription.queue, now)
             except NotStorable as refusal:
                 size = len(part) // 2
                 if not size:
@@ -65,10 +64,6 @@ class ExecutionConsumer:
                 continue
             del batch.observations[: len(part)]
             size *= 2
-            self.recorded += recorded.new_events
-            self.fills += recorded.fills
-            if recorded.orphans:
-                log.info("execution_orphans", count=recorded.orphans)
 
     async def _bury(self, batch: _Batch, now: datetime) -> None:
         if batch.letters:

@@ -1,0 +1,34 @@
+"""Stored execution events into the position book, right after they were acknowledged."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from model_service.database.executions import ExecutionStore
+
+
+class FillDeriver:
+    """Takes what waits in the database, whoever has stored it, and however the process ended that did."""
+
+    def __init__(self, store: ExecutionStore) -> None:
+        self._store = store
+        self.fills = 0
+
+    async def recover(self, now: datetime) -> None:
+        """At the start: take up orphans whose signals have turned up, and all that a killed process has left.
+
+        Raises DatabaseUnavailable.
+        """
+        await self._store.recover()
+        await self.catch_up(now)
+
+    async def catch_up(self, now: datetime) -> None:
+        """Take until nothing waits. Raises DatabaseUnavailable."""
+        while await self.step(now):
+            pass
+
+    async def step(self, now: datetime) -> int:
+        """Take one batch; returns how many events it had, 0 when none waits. Raises DatabaseUnavailable."""
+        derived = await self._store.derive(now)
+        self.fills += derived.fills
+        return derived.new_events
