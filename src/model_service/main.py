@@ -21,6 +21,7 @@ from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.fills import FillDeriver
 from model_service.consumers.market_data import MarketDataConsumer
 from model_service.consumers.order_reconciliation import OrderReconciler, ReconciliationLimits
+from model_service.database.addresses import embedded_folder, external_address
 from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseAddress
 from model_service.database.dead_letters import DeadLetters
@@ -229,23 +230,9 @@ def _kept_key(path: Path) -> str:
 
 async def _database_address(settings: Settings, durable: bool) -> tuple[EmbeddedPostgres | None, DatabaseAddress]:
     if settings.uses_embedded_database:
-        embedded = EmbeddedPostgres(settings.model_service_state_path / "postgres", durable=durable)
+        embedded = EmbeddedPostgres(embedded_folder(settings), durable=durable)
         return embedded, await embedded.start()
     return None, external_address(settings)
-
-
-def external_address(settings: Settings) -> DatabaseAddress:
-    """The shared PostgreSQL of the settings."""
-    assert settings.postgres_host is not None, "only for a database that the settings name"
-    password = settings.postgres_password
-    return DatabaseAddress(
-        host=settings.postgres_host,
-        port=settings.postgres_port,
-        database=settings.postgres_db,
-        user=settings.postgres_user,
-        password=password.get_secret_value() if password is not None else None,
-        schema=settings.model_service_schema,
-    )
 
 
 def _parts(

@@ -374,6 +374,26 @@ async def test_dead_letters_show_why_and_the_beginning_of_the_message(
     assert (len(old["body"]), old["body_bytes"], old["requeued_at"]) == (2000, 4000, None)
 
 
+async def test_closed_dead_letters_are_shown_on_request_and_filters_choose(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    ages = {"open": 1, "requeued": 2, "dropped": 3}
+    for name, age in ages.items():
+        closed = {"requeued_at" if name == "requeued" else "dropped_at": minutes_ago(1)} if name != "open" else {}
+        await insert(
+            database, "dead_letters", fingerprint=name, source=f"queue-{name}", body=b"{}", reason_code=name,
+            reason="r", first_seen_at=minutes_ago(9), last_seen_at=minutes_ago(age), **closed,
+        )  # fmt: skip
+
+    async def sources(query: str = "") -> list[str]:
+        return [one["source"] for one in (await get(client, f"/api/v1/dead-letters{query}"))["dead_letters"]]
+
+    assert await sources() == ["queue-open"]
+    assert await sources("?closed=true") == ["queue-open", "queue-requeued", "queue-dropped"]
+    assert await sources("?closed=true&source=queue-dropped") == ["queue-dropped"]
+    assert await sources("?closed=true&reason_code=requeued") == ["queue-requeued"]
+
+
 async def test_a_lost_database_is_503_and_comes_back_by_itself(client: httpx.AsyncClient, database: Database) -> None:
     await database.close()
     lost = await client.get("/api/v1/models")

@@ -372,7 +372,10 @@ class DeadLetter(Body):
     occurrences: int
     first_seen_at: datetime
     last_seen_at: datetime
+    copied_at: datetime | None
+    requeue_attempts: int
     requeued_at: datetime | None
+    dropped_at: datetime | None
     body: str
     body_bytes: int
 

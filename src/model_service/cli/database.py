@@ -70,7 +70,7 @@ def _with_database(work: Callable[[Database], Awaitable[None]]) -> None:
             raise CommandFailed(
                 ExitCode.SETTINGS, "POSTGRES_HOST is not set: the embedded database applies its migrations by itself."
             )
-        from model_service.main import external_address
+        from model_service.database.addresses import external_address
 
         async def session() -> None:
             database = Database(external_address(settings))

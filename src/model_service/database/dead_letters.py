@@ -36,7 +36,9 @@ CLAIM = """
 SETTLE = """
     UPDATE model_service.dead_letters
     SET copied_at = CASE WHEN fingerprint = ANY ($2) THEN $3::timestamptz END, copy_claimed_until = clock_timestamp()
-    WHERE fingerprint = ANY ($1) AND copied_at IS NULL
+    WHERE dead_letter_id = ANY (ARRAY(
+        SELECT dead_letter_id FROM model_service.dead_letters
+        WHERE fingerprint = ANY ($1) AND copied_at IS NULL ORDER BY fingerprint FOR UPDATE))
 """
 
 
@@ -59,8 +61,8 @@ class DeadLetters:
     async def keep(self, source: str, letters: Sequence[tuple[bytes, InvalidMessage]], now: datetime) -> None:
         """Store bodies with their reasons; the same body from the same source counts up instead."""
         counts = Counter(fingerprint_of(source, body) for body, _ in letters)
-        rows = {fingerprint_of(source, body): (body, reason.code, _in_words(reason)) for body, reason in letters}
-        # In one order, so that two processes that keep the same letters cannot deadlock.
+        rows = {fingerprint_of(source, body): (body, reason.code, in_words(reason)) for body, reason in letters}
+        # In one order, here and where copies are settled, so that processes with the same letters cannot deadlock.
         ordered = [(fingerprint, *rows[fingerprint], counts[fingerprint]) for fingerprint in sorted(rows)]
         if ordered:
             await self._database.execute(KEEP, source, now, *map(list, zip(*ordered, strict=True)))
@@ -81,7 +83,8 @@ def fingerprint_of(source: str, body: bytes) -> str:
     return hashlib.sha256(source.encode() + b"\x00" + body).hexdigest()
 
 
-def _in_words(reason: InvalidMessage) -> str:
+def in_words(reason: InvalidMessage) -> str:
+    """The reason as it is stored and shown: the member at fault and what was found there."""
     where = f"{reason.field}: " if reason.field else ""
     # PostgreSQL takes no NUL in text.
     return f"{where}{reason.detail}".replace("\x00", "\\0")

@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from model_service.database.embedded_errors import EmbeddedPostgresError
+from model_service.database.embedded_errors import FolderInUse
 
 
 class HeldDescriptor:
@@ -46,7 +46,7 @@ def lock_file(path: Path, *, owner: tuple[int, int] | None) -> HeldDescriptor:
         owner: user and group of a new lock file, None for those of this process.
 
     Raises:
-        EmbeddedPostgresError: another supervisor holds it.
+        FolderInUse: another supervisor holds it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -54,7 +54,7 @@ def lock_file(path: Path, *, owner: tuple[int, int] | None) -> HeldDescriptor:
     except BlockingIOError:
         holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
-        raise EmbeddedPostgresError(
+        raise FolderInUse(
             f"The data in {path.parent} are in use by process {holder}; stop it first or choose another folder."
         ) from None
     os.ftruncate(descriptor, 0)

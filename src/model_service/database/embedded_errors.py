@@ -12,6 +12,10 @@ class EmbeddedPostgresError(Exception):
     """The embedded PostgreSQL cannot be used; the text is one sentence that says what is wrong and what to do."""
 
 
+class FolderInUse(EmbeddedPostgresError):  # noqa: N818 - the state of the world
+    """A living process serves the data already."""
+
+
 @contextmanager
 def in_plain_words(directory: Path) -> Iterator[None]:
     """Turn an OSError of the block into an EmbeddedPostgresError about `directory`."""

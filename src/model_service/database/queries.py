@@ -222,19 +222,47 @@ async def signals(database: Database, *, strategy_id: str | None, limit: int, of
     )
 
 
-async def dead_letters(database: Database, *, limit: int, offset: int) -> Page:
-    """Refused messages, last seen first; `body` is cut to its first 2,000 bytes, `body_bytes` is its full length."""
+LETTER_COLUMNS = """
+    dead_letter_id, source, reason_code, reason, occurrences, first_seen_at, last_seen_at, copied_at, requeue_attempts,
+    requeued_at, dropped_at"""
+
+
+async def dead_letters(
+    database: Database,
+    *,
+    source: str | None = None,
+    reason_code: str | None = None,
+    closed: bool = False,
+    limit: int,
+    offset: int,
+) -> Page:
+    """Refused messages, last seen first; those that were requeued or dropped only with `closed`.
+
+    `body` is cut to its first 2,000 bytes, `body_bytes` is its full length.
+    """
+    where = f"""WHERE ($1::text IS NULL OR source = $1) AND ($2::text IS NULL OR reason_code = $2)
+        {"" if closed else "AND requeued_at IS NULL AND dropped_at IS NULL"}"""
     return await _page(
         database,
-        """
-        SELECT dead_letter_id, source, reason_code, reason, occurrences, first_seen_at, last_seen_at, requeued_at,
-               substring(body FROM 1 FOR 2000) AS body, length(body) AS body_bytes
-        FROM model_service.dead_letters ORDER BY last_seen_at DESC, dead_letter_id
+        f"""
+        SELECT {LETTER_COLUMNS}, substring(body FROM 1 FOR 2000) AS body, length(body) AS body_bytes
+        FROM model_service.dead_letters {where} ORDER BY last_seen_at DESC, dead_letter_id
         """,
-        "SELECT count(*) FROM model_service.dead_letters",
-        (),
+        f"SELECT count(*) FROM model_service.dead_letters {where}",
+        (source, reason_code),
         limit,
         offset,
+    )
+
+
+async def dead_letter(database: Database, dead_letter_id: int) -> Row | None:
+    """The columns of the list and `fingerprint`, with the whole `body`; None when there is no such letter."""
+    return _row(
+        await database.fetchrow(
+            f"SELECT {LETTER_COLUMNS}, fingerprint, body, length(body) AS body_bytes FROM model_service.dead_letters "
+            "WHERE dead_letter_id = $1",
+            dead_letter_id,
+        )
     )
 
 
