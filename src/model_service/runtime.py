@@ -190,7 +190,7 @@ class Service:
         await parts.quality.step(now)
         await parts.triggers.step(now)
         await parts.training.step(now)
-        if await parts.generator.step(now):
+        if await self._decide():
             await parts.publisher.step(now)
 
     # -- real time
@@ -203,7 +203,7 @@ class Service:
         parts, clock = self.parts, self.parts.clock
 
         async def decide() -> bool:
-            if await parts.generator.step(clock.now()):
+            if await self._decide():
                 self._publish_now.set()
             return False
 
@@ -250,6 +250,11 @@ class Service:
             return False
 
         return Role("reconcile", reconcile, lambda: self.parts.settings.execution_reconciliation_interval_seconds)
+
+    async def _decide(self) -> bool:
+        now = self.parts.clock.now()
+        await self.parts.modes.settle(now)
+        return bool(await self.parts.generator.step(now))
 
     def _market_role(self, consumer: MarketDataConsumer) -> Role:
         async def take() -> bool:

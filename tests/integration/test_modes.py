@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from model_service.config.clock import SeededIdentifiers, VirtualClock
-from model_service.database.connection import Database
+from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.database.model_files import ModelFolder
 from model_service.database.registry import PostgresRegistry
 from model_service.learning.run import train_candidate
@@ -20,6 +20,7 @@ from model_service.policies.warmup import WarmupPolicy
 from model_service.services.errors import NotFound, Refused
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
+from tests.support.black_hole import black_hole
 from tests.support.builders import NOON, strategy
 from tests.support.training_rows import imbalance_rows, training_job
 
@@ -201,3 +202,51 @@ def test_a_run_folder_is_renamed_whole_and_leftovers_are_swept(tmp_path: Path) -
     assert files.publish(UUID(int=1), "v1") == "/models/v1"
     files.sweep()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["v1"]
+
+
+async def test_a_change_whose_answer_was_lost_is_taken_from_the_database(
+    database: Database, tmp_path: Path, artifact: tuple[Candidate, dict[str, bytes]]
+) -> None:
+    async with black_hole(database.address) as hole:
+        distant = Database(hole.address)
+        await distant.open()
+        try:
+            house = House(distant, tmp_path / "models", artifact)
+            await house.modes.restore(NOON)
+            version = await house.add()
+            hole.lose_answer_to(b"COMMIT")
+            with pytest.raises(DatabaseUnavailable):
+                await house.activate(version)
+            await house.modes.settle(NOON)
+            assert (await house.speaking(), house.modes.mode(NAME)) == (version, "model")
+            await house.activate(version)
+            hole.lose_answer_to(b"paused")
+            with pytest.raises(DatabaseUnavailable):
+                await house.operations.pause(NAME, "test", "test")
+            await house.modes.settle(NOON)
+            assert house.modes.policy(NAME) == Reason(ReasonCode.PAUSED)
+        finally:
+            await distant.close()
+    assert await database.fetchval("SELECT count(*) FROM model_service.activations") == 1
+
+
+async def test_a_change_that_did_not_take_effect_is_forgotten(
+    database: Database, tmp_path: Path, artifact: tuple[Candidate, dict[str, bytes]]
+) -> None:
+    async with black_hole(database.address) as hole:
+        distant = Database(hole.address)
+        await distant.open()
+        try:
+            house = House(distant, tmp_path / "models", artifact)
+            await house.modes.restore(NOON)
+            first, second = await house.add(), await house.add()
+            await house.activate(first)
+            hole.lose_answer_to(b"\x00\x00\x00\x04test")  # the values of the row of history
+            with pytest.raises(DatabaseUnavailable):
+                await house.activate(second)
+            await house.operations.pause(NAME, "test", "the next change begins by reading")
+            speaking = house.modes.active(NAME)
+            assert speaking is not None
+            assert speaking.version == first
+        finally:
+            await distant.close()

@@ -26,6 +26,10 @@ def outcomes(share_of_wins: float, count: int, seed: int = 1) -> list[LiveOutcom
     ]
 
 
+class DatabaseAway(Exception):
+    """The database cannot be reached."""
+
+
 @dataclass
 class FakeWorld:
     """Store, modes and training as the watch sees them."""
@@ -35,6 +39,7 @@ class FakeWorld:
     stored: list[tuple[Mapping[str, float], int]] = field(default_factory=list)
     fallbacks: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    outage: bool = False
 
     def active(self, strategy_id: str) -> ModelVersion | None:
         return self.active_version
@@ -50,9 +55,15 @@ class FakeWorld:
     async def fall_back_to_warmup(
         self, strategy_id: str, version: str, reason: str, evidence: Mapping[str, Any], now: datetime
     ) -> bool:
+        if self.outage:
+            self.outage = False
+            raise DatabaseAway
         self.fallbacks.append((reason, evidence))
         self.active_version = None
         return True
+
+    async def is_asked_for(self, strategy_id: str, trigger: str) -> bool:
+        return trigger in self.asked
 
     async def request(self, strategy_id: str, training_type: str, trigger: str, reason: str, now: datetime) -> None:
         self.asked.append(trigger)
@@ -71,6 +82,16 @@ async def test_a_fallen_model_hands_back_and_asks_for_training() -> None:
     assert world.fallbacks[0][1]["floor"] == pytest.approx(0.80)
     assert world.asked == ["quality"]
     await watcher.step(NOON + timedelta(minutes=1))
+    assert len(world.fallbacks) == 1
+
+
+async def test_an_outage_between_asking_for_training_and_handing_back_loses_neither() -> None:
+    world = FakeWorld(live=outcomes(0.45, 200), outage=True)
+    watcher = watch(world)
+    with pytest.raises(DatabaseAway):
+        await watcher.step(NOON)
+    await watcher.step(NOON + timedelta(minutes=1))
+    assert world.asked == ["quality"]
     assert len(world.fallbacks) == 1
 
 

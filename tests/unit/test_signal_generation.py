@@ -28,6 +28,10 @@ from model_service.trades.ledger import Lot
 from tests.support.builders import NOON, strategy
 
 
+class AnswerLost(Exception):
+    """The connection broke while a pass was being recorded."""
+
+
 @dataclass
 class FakeStore:
     """What the database would say, and what it was told."""
@@ -37,6 +41,8 @@ class FakeStore:
     signals: list[DecidedSignal] = field(default_factory=list)
     nones: list[NoneDraw] = field(default_factory=list)
     silent: list[SilentTick] = field(default_factory=list)
+    fails: bool = False
+    takes_effect: bool = False
 
     async def open_lots(self) -> Mapping[tuple[str, str], Sequence[Lot]]:
         return self.lots
@@ -53,9 +59,15 @@ class FakeStore:
     async def record(
         self, signals: Sequence[DecidedSignal], nones: Sequence[NoneDraw], silent: Sequence[SilentTick]
     ) -> None:
-        self.signals += signals
-        self.nones += nones
-        self.silent += silent
+        if not self.fails or self.takes_effect:
+            self.signals += signals
+            self.nones += nones
+            self.silent += silent
+        if self.fails:
+            raise AnswerLost
+
+    async def took_effect(self) -> bool:
+        return self.takes_effect
 
 
 class BrokenPolicy:
@@ -219,3 +231,16 @@ async def test_a_second_exit_waits_for_the_first() -> None:
 def test_frozen_records_cannot_be_changed_afterwards() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         held().quantity = Decimal(1)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("takes_effect", [True, False])
+async def test_a_pass_whose_answer_was_lost_is_decided_once(takes_effect: bool) -> None:
+    store = FakeStore(fails=True, takes_effect=takes_effect)
+    source = generator(store, strategy(signals_per_minute=60.0))
+    with pytest.raises(AnswerLost):
+        await source.step(NOON)
+    store.fails = False
+    later = NOON + timedelta(seconds=1)
+    assert list(await source.step(later)) == store.signals
+    assert [one.signal.timestamp for one in store.signals] == [NOON if takes_effect else later]
+    assert (source.signals, source.ticks) == (1, 1)

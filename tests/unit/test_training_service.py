@@ -67,16 +67,19 @@ class FakeWorld:
     damaged: bool = False
     launching: asyncio.Event | None = None
     finish_fails: int = 0
+    answer_is_lost: bool = False
     active_version: ModelVersion | None = None
 
     # the store
     async def request(
-        self, run: TrainingRun, reason: str, *, previous: UUID | None, error_code: str | None = None
+        self, run: TrainingRun, reason: str, *, previous: UUID | None, error_code: str | None = None, slot: Any = None
     ) -> None:
         if previous is not None:
             self.superseded[previous] = run.run_id
             del self.runs[previous]
         self.runs[run.run_id] = run
+        if self.answer_is_lost:
+            raise DatabaseAway
 
     async def live_runs(self) -> Sequence[TrainingRun]:
         return list(self.runs.values())
@@ -333,3 +336,19 @@ async def test_a_verdict_outlives_a_database_that_is_away() -> None:
     assert world.finished[run_id]["state"] == "promoted"
     assert world.finished[run_id]["version"] == "v1"
     assert world.versions == {"v1": True}
+
+
+async def test_a_child_whose_run_was_superseded_without_an_answer_does_not_conclude() -> None:
+    world = FakeWorld()
+    training = service(world)
+    first, child = await started(training, world)
+    child.said.put_nowait(candidate())
+    await heard(training)
+    world.answer_is_lost = True
+    with pytest.raises(DatabaseAway):
+        await training.request("momentum_v1", "full", "manual", "newer data", NOON)
+    world.answer_is_lost = False
+    await training.step(NOON)
+    assert child.killed
+    assert world.activated == []
+    assert world.children[-1].job.run_id == str(world.superseded[first]), "the newer run is worked on"

@@ -8,10 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from model_service.services.ports import TrainingRun
+import pytest
+
+from model_service.services.ports import ScheduleSlot, SlotTaken, TrainingRun
 from model_service.services.training import outcomes_wanted
 from model_service.services.triggers import TriggerLimits, Triggers, newest_slot
 from tests.support.builders import NOON, strategy
+
+
+class DatabaseAway(Exception):
+    """The database cannot be reached."""
 
 
 @dataclass
@@ -22,6 +28,8 @@ class FakeRuns:
     last: TrainingRun | None = None
     slots: dict[str, datetime] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    others_are_faster: bool = False
+    outage: bool = False
 
     async def last_run(self, strategy_id: str) -> TrainingRun | None:
         return self.last
@@ -32,18 +40,33 @@ class FakeRuns:
     async def last_slot(self, job: str) -> datetime | None:
         return self.slots.get(job)
 
-    async def fire_slot(self, job: str, slot: datetime, now: datetime) -> bool:
-        if self.slots.get(job) == slot:
-            return False
-        self.slots[job] = slot
-        return True
+    def fire(self, slot: ScheduleSlot | None) -> None:
+        if self.outage:
+            self.outage = False
+            raise DatabaseAway
+        if slot is not None and (self.others_are_faster or self.slots.get(slot.job) == slot.at):
+            raise SlotTaken
+        if slot is not None:
+            self.slots[slot.job] = slot.at
 
-    async def request(self, strategy_id: str, training_type: str, trigger: str, reason: str, now: datetime) -> Any:
+    async def request(
+        self,
+        strategy_id: str,
+        training_type: str,
+        trigger: str,
+        reason: str,
+        now: datetime,
+        slot: ScheduleSlot | None = None,
+    ) -> Any:
+        self.fire(slot)
         self.asked.append((trigger, "requested"))
         self.last = run(seen=self.samples, at=now)
         return UUID(int=1), "triggered"
 
-    async def skip(self, strategy_id: str, trigger: str, reason: str, now: datetime) -> None:
+    async def skip(
+        self, strategy_id: str, trigger: str, reason: str, now: datetime, slot: ScheduleSlot | None = None
+    ) -> None:
+        self.fire(slot)
         self.asked.append((trigger, "skipped"))
 
 
@@ -88,6 +111,22 @@ async def test_a_slot_fires_once_and_of_several_missed_ones_only_the_newest() ->
     await looks(watch, [late, late + timedelta(seconds=10), late + timedelta(seconds=20)])
     assert runs.asked == [("schedule", "requested")]
     assert runs.slots == {"train:momentum_v1": NOON + timedelta(hours=5)}
+
+
+async def test_a_slot_is_not_lost_by_an_outage() -> None:
+    runs = FakeRuns(samples=500, last=run(seen=100), outage=True)
+    watch = triggers(runs, schedule="0 * * * *")
+    late = NOON + timedelta(hours=1, minutes=10)
+    with pytest.raises(DatabaseAway):
+        await watch.step(late)
+    await watch.step(late + timedelta(seconds=10))
+    assert runs.asked == [("schedule", "requested")]
+
+
+async def test_a_slot_that_another_process_has_fired_is_its_matter() -> None:
+    runs = FakeRuns(samples=500, last=run(seen=100), others_are_faster=True)
+    await triggers(runs, schedule="0 * * * *").step(NOON + timedelta(hours=1))
+    assert runs.asked == []
 
 
 async def test_a_schedule_without_new_outcomes_is_recorded_as_skipped() -> None:

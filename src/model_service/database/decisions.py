@@ -70,6 +70,8 @@ INSERT_SIGNAL = """
             $24, $25, $26, $27)
 """
 
+TRY_SIGNAL = INSERT_SIGNAL + "ON CONFLICT (signal_id) DO NOTHING RETURNING true"
+
 INSERT_NONE = """
     INSERT INTO model_service.decisions (
         decision_id, strategy_id, asset, decided_at, policy, model_version, feature_set, features, probability_buy,
@@ -93,6 +95,7 @@ class PostgresDecisionStore:
     def __init__(self, database: Database, shared: SharedTables | None = None) -> None:
         self._database = database
         self._shared = shared
+        self._first: DecidedSignal | None = None
 
     async def open_lots(self) -> Mapping[PositionKey, Sequence[Lot]]:
         """Open lots, oldest first."""
@@ -126,7 +129,8 @@ class PostgresDecisionStore:
     async def record(
         self, signals: Sequence[DecidedSignal], nones: Sequence[NoneDraw], silent: Sequence[SilentTick]
     ) -> None:
-        """All of one pass, in one transaction."""
+        """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it."""
+        self._first = signals[0] if signals else None
         writes = [
             (INSERT_SIGNAL, [_signal_row(decided) for decided in signals]),
             (INSERT_NONE, [_none_row(draw) for draw in nones]),
@@ -141,6 +145,23 @@ class PostgresDecisionStore:
         async with self._database.transaction() as connection:
             for text, rows in writes:
                 await connection.executemany(self._database.sql(text), rows)
+
+    async def took_effect(self) -> bool:
+        """Whether the signals of the last `record`, which broke off, are stored all the same.
+
+        False for a pass without signals: to look at the market once more places no order, and counting both looks is
+        true. Raises DatabaseUnavailable.
+        """
+        if self._first is None:
+            return False
+        async with self._database.acquire() as connection:
+            # Its INSERT may still be under way. Trying the same one waits for the end of that transaction, as no SELECT
+            # would; and it is taken back in any case.
+            attempt = connection.transaction()
+            await attempt.start()
+            inserted = await connection.fetchval(self._database.sql(TRY_SIGNAL), *_signal_row(self._first))
+            await attempt.rollback()
+        return inserted is None
 
 
 def lot_from(row: asyncpg.Record) -> Lot:

@@ -68,7 +68,12 @@ INSERT_SAMPLES = """
     JOIN model_service.asset_codes AS a USING (asset)
 """
 ADD_ASSETS = "INSERT INTO model_service.asset_codes (asset) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
-MARK = "UPDATE model_service.trading_signals SET labelled_at = $2 WHERE signal_id = ANY($1::uuid[])"
+# First of all statements: it waits for a transaction of ours that is still under way after its connection was lost, and
+# then finds what that one has labelled. A second outcome would pass for a correction of the first.
+CLAIM = """
+    UPDATE model_service.trading_signals SET labelled_at = $2
+    WHERE signal_id = ANY($1::uuid[]) AND labelled_at IS NULL RETURNING signal_id
+"""
 
 
 class PostgresOutcomeStore:
@@ -93,13 +98,19 @@ class PostgresOutcomeStore:
         return {row["signal_id"]: (row["reported_return"], row["executed_at"]) for row in rows}
 
     async def store(self, outcomes: Sequence[Outcome]) -> int:
-        """Outcomes, and samples for the labelled ones, in one transaction; returns how many samples."""
-        labelled = [outcome for outcome in outcomes if outcome.label is not None]
+        """Outcomes, and samples for the labelled ones, in one transaction; returns how many samples.
+
+        What has been labelled meanwhile is left as it is, so that it can be tried again after an answer that was lost.
+        """
         async with self._database.transaction() as connection:
+            asked = [outcome.filled.signal_id for outcome in outcomes]
+            rows = await connection.fetch(self._database.sql(CLAIM), asked, outcomes[0].available_at)
+            claimed = {row["signal_id"] for row in rows}
+            labelled = [one for one in outcomes if one.label is not None and one.filled.signal_id in claimed]
             if labelled:
                 await self._insert(connection, labelled)
-            done = [outcome.filled.signal_id for outcome in outcomes]
-            await connection.execute(self._database.sql(MARK), done, outcomes[0].available_at)
+        # Not earlier: an asset whose transaction was rolled back is not in the table.
+        self._known_assets |= {outcome.filled.asset for outcome in labelled}
         return len(labelled)
 
     async def _insert(self, connection: Connection, labelled: Sequence[Outcome]) -> None:
@@ -120,7 +131,6 @@ class PostgresOutcomeStore:
         unknown = sorted(assets - self._known_assets)
         if unknown:
             await connection.execute(self._database.sql(ADD_ASSETS), unknown)
-            self._known_assets |= assets
 
 
 def microseconds(moment: datetime) -> int:

@@ -146,10 +146,16 @@ class PostgresRegistry:
     async def activate(
         self, strategy_id: str, version: str | None, *, actor: str, reason: str, forced: bool, now: datetime
     ) -> None:
-        """Make `version` the active one (None: no version), with its row of history, in one transaction."""
+        """Make `version` the active one (None: no version), with its row of history, in one transaction.
+
+        Nothing when it is that already: whoever does not know whether it took effect tries again, and history shows
+        one change.
+        """
         async with self._database.transaction() as connection:
             await connection.execute(self._database.sql(LOCK_ACTIVATION), strategy_id)
             before = await connection.fetchval(self._database.sql(ACTIVE_NAME), strategy_id)
+            if before == version:
+                return
             await connection.execute(self._database.sql(DEACTIVATE), strategy_id)
             if version is not None:
                 await connection.execute(self._database.sql(ACTIVATE), version)

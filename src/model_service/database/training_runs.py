@@ -9,8 +9,8 @@ from uuid import UUID
 
 import asyncpg
 
-from model_service.database.connection import Database
-from model_service.services.ports import TrainingRun
+from model_service.database.connection import Connection, Database
+from model_service.services.ports import ScheduleSlot, SlotTaken, TrainingRun
 
 COLUMNS = "run_id, strategy_id, training_type, trigger, state, requested_at, outcomes_seen"
 LIVE = f"""
@@ -60,10 +60,22 @@ class PostgresTrainingStore:
         self._database = database
 
     async def request(
-        self, run: TrainingRun, reason: str, *, previous: UUID | None, error_code: str | None = None
+        self,
+        run: TrainingRun,
+        reason: str,
+        *,
+        previous: UUID | None,
+        error_code: str | None = None,
+        slot: ScheduleSlot | None = None,
     ) -> None:
-        """Insert a run; a live one of the strategy, `previous`, becomes superseded by it in the same transaction."""
+        """Insert a run; a live one of the strategy, `previous`, becomes superseded by it in the same transaction.
+
+        So is `slot` fired: apart from its run, a slot would be lost when the process dies or the database goes away in
+        between. Raises SlotTaken, with nothing written, when it has been fired before.
+        """
         async with self._database.transaction() as connection:
+            if slot is not None:
+                await self._fire(connection, slot, run.requested_at)
             if previous is not None:
                 await connection.execute(self._database.sql(SUPERSEDE), previous, run.run_id, run.requested_at)
             await connection.execute(
@@ -95,14 +107,14 @@ class PostgresTrainingStore:
         """Samples of the strategy."""
         return int(await self._database.fetchval(SAMPLES, strategy_id))
 
-    async def fire_slot(self, job: str, slot: datetime, now: datetime) -> bool:
-        """Whether this caller is the one that fires `slot`."""
-        return await self._database.fetchval(FIRE, job, slot, now) is not None
-
     async def last_slot(self, job: str) -> datetime | None:
         """The newest slot that was fired."""
         slot: datetime | None = await self._database.fetchval(LAST_SLOT, job)
         return slot
+
+    async def _fire(self, connection: Connection, slot: ScheduleSlot, now: datetime) -> None:
+        if await connection.fetchval(self._database.sql(FIRE), slot.job, slot.at, now) is None:
+            raise SlotTaken(f"{slot.job} at {slot.at.isoformat()}")
 
 
 def _run(row: asyncpg.Record) -> TrainingRun:

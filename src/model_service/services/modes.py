@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +41,7 @@ class Modes:
         self._modes: dict[str, str] = {}
         # People and the quality watch change modes side by side; each change is seen whole or not at all.
         self._lock = asyncio.Lock()
+        self._unsettled: set[str] = set()
 
     def mode(self, strategy_id: str) -> str:
         """`warmup`, `model` or `paused`."""
@@ -74,13 +76,35 @@ class Modes:
         """
         stored = await self._registry.modes()
         for strategy_id in self._strategies:
-            mode = stored.get(strategy_id)
-            if mode is not None:
-                self._modes[strategy_id] = mode
-            version = await self._load_first_intact(strategy_id, now)
-            if mode != "paused":
-                wanted = "model" if version is not None else "warmup"
-                await self._enter(strategy_id, wanted, "start", {"version": version}, now)
+            await self._take_up(strategy_id, stored.get(strategy_id), "start", now)
+
+    async def settle(self, now: datetime) -> None:
+        """After a change that broke off, let the database say whether it took effect; before anybody decides again."""
+        for strategy_id in sorted(self._unsettled):
+            async with self._changing(strategy_id, now):
+                pass
+
+    @asynccontextmanager
+    async def _changing(self, strategy_id: str, now: datetime) -> AsyncIterator[None]:
+        """One change at a time. One that breaks off may have taken effect, so the next one begins by reading."""
+        async with self._lock:
+            if strategy_id in self._unsettled:
+                stored = (await self._registry.modes()).get(strategy_id)
+                await self._take_up(strategy_id, stored, "recovered", now)
+            self._unsettled.add(strategy_id)
+            yield
+            self._unsettled.discard(strategy_id)
+
+    async def _take_up(self, strategy_id: str, stored_mode: str | None, reason: str, now: datetime) -> None:
+        if stored_mode is not None:
+            self._modes[strategy_id] = stored_mode
+        version = await self._load_first_intact(strategy_id, now)
+        if version is None:
+            self._models.pop(strategy_id, None)
+            self._active.pop(strategy_id, None)
+        if stored_mode != "paused":
+            wanted = "model" if version is not None else "warmup"
+            await self._enter(strategy_id, wanted, reason, {"version": version}, now)
 
     async def activate(
         self, strategy_id: str, version: ModelVersion, *, actor: str, reason: str, forced: bool, now: datetime
@@ -88,7 +112,7 @@ class Modes:
         """Let `version` speak: load it, then the row, then the swap. Raises ArtifactDamaged with nothing changed."""
         policy = self._load(version)
         name = version.version
-        async with self._lock:
+        async with self._changing(strategy_id, now):
             await self._registry.activate(strategy_id, name, actor=actor, reason=reason, forced=forced, now=now)
             self._models[strategy_id] = policy
             self._active[strategy_id] = version
@@ -100,7 +124,7 @@ class Modes:
         self, strategy_id: str, version: str, reason: str, evidence: Mapping[str, Any], now: datetime
     ) -> bool:
         """Take the word from `version`; False, and nothing changed, when another one speaks by now."""
-        async with self._lock:
+        async with self._changing(strategy_id, now):
             active = self._active.get(strategy_id)
             if active is None or active.version != version:
                 return False
@@ -112,12 +136,12 @@ class Modes:
 
     async def pause(self, strategy_id: str, *, actor: str, reason: str, now: datetime) -> None:
         """No openings until somebody resumes; exits go on."""
-        async with self._lock:
+        async with self._changing(strategy_id, now):
             await self._enter(strategy_id, "paused", reason, {"actor": actor}, now)
 
     async def resume(self, strategy_id: str, *, actor: str, reason: str, now: datetime) -> None:
         """Back to the model, or to the warm-up where there is none."""
-        async with self._lock:
+        async with self._changing(strategy_id, now):
             mode = "model" if strategy_id in self._models else "warmup"
             await self._enter(strategy_id, mode, reason, {"actor": actor}, now)
 

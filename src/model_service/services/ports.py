@@ -117,7 +117,11 @@ class DecisionStore(Protocol):
     async def record(
         self, signals: Sequence[DecidedSignal], nones: Sequence[NoneDraw], silent: Sequence[SilentTick]
     ) -> None:
-        """All of one pass, in one transaction."""
+        """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it."""
+        ...
+
+    async def took_effect(self) -> bool:
+        """Whether the signals of the last `record`, which broke off, are stored: only the answer may have been lost."""
         ...
 
 
@@ -184,13 +188,34 @@ class TrainingRun:
     outcomes_seen: int
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleSlot:
+    """One moment of a schedule, which fires once for all processes."""
+
+    job: str
+    at: datetime
+
+
+class SlotTaken(Exception):  # noqa: N818 - what somebody else has done, not a fault
+    """The slot has been fired already."""
+
+
 class TrainingStore(Protocol):
     """Runs as rows."""
 
     async def request(
-        self, run: TrainingRun, reason: str, *, previous: UUID | None, error_code: str | None = None
+        self,
+        run: TrainingRun,
+        reason: str,
+        *,
+        previous: UUID | None,
+        error_code: str | None = None,
+        slot: ScheduleSlot | None = None,
     ) -> None:
-        """Insert a run; a live one of the strategy, `previous`, becomes superseded by it in the same transaction."""
+        """Insert a run; a live one of the strategy, `previous`, becomes superseded by it in the same transaction.
+
+        So is `slot` fired, where one is given. Raises SlotTaken, with nothing written, when it has been fired before.
+        """
         ...
 
     async def live_runs(self) -> Sequence[TrainingRun]:
@@ -211,10 +236,6 @@ class TrainingStore(Protocol):
 
     async def sample_count(self, strategy_id: str) -> int:
         """Samples of the strategy."""
-        ...
-
-    async def fire_slot(self, job: str, slot: datetime, now: datetime) -> bool:
-        """Whether this caller is the one that fires `slot`."""
         ...
 
     async def last_slot(self, job: str) -> datetime | None:
@@ -311,7 +332,10 @@ class RegistryStore(Protocol):
     async def activate(
         self, strategy_id: str, version: str | None, *, actor: str, reason: str, forced: bool, now: datetime
     ) -> None:
-        """Make `version` the active one (None: no version), with its row of history, in one transaction."""
+        """Make `version` the active one (None: no version), with its row of history, in one transaction.
+
+        Nothing when it is that already, so that it can be tried again after an answer that was lost.
+        """
         ...
 
     async def modes(self) -> Mapping[str, str]:

@@ -94,13 +94,14 @@ class QualityWatch:
         outcomes = await self._store.live_outcomes(strategy.strategy_id, version.version, self._limits.window)
         if not outcomes or self._seen.get(version.version) == outcomes[-1].available_at:
             return
-        self._seen[version.version] = outcomes[-1].available_at
         quality = live_quality(outcomes)
         self.latest[strategy.strategy_id] = quality
         window = {"window": self._limits.window, "from": outcomes[0].available_at.isoformat()}
         await self._store.store_metrics(version.id, quality.metrics, quality.n, now, window)
         if is_degraded(quality, version, self._limits):
             await self._hand_back(strategy, version, quality, now)
+        # Only what has been dealt with to the end is not looked at again.
+        self._seen[version.version] = outcomes[-1].available_at
 
     async def _hand_back(
         self, strategy: StrategyDefinition, version: ModelVersion, quality: LiveQuality, now: datetime
@@ -114,12 +115,15 @@ class QualityWatch:
             "n": quality.n,
         }
         log.warning("quality_degraded", strategy=strategy.strategy_id, **evidence)
-        if not await self._modes.fall_back_to_warmup(
-            strategy.strategy_id, version.version, "quality_degraded", evidence, now
-        ):
+        speaking = self._modes.active(strategy.strategy_id)
+        if speaking is None or speaking.version != version.version:
             return
-        reason = f"live accuracy of {version.version} at most {quality.accuracy_upper:.3f}, floor {floor:.3f}"
-        await self._training.request(strategy.strategy_id, "full", "quality", reason, now)
+        # In this order, and asked for once: when the process dies or the database goes away in between, the version
+        # still speaks and the next look comes here again. The other way round nobody would ask for the run any more.
+        if not await self._training.is_asked_for(strategy.strategy_id, "quality"):
+            reason = f"live accuracy of {version.version} at most {quality.accuracy_upper:.3f}, floor {floor:.3f}"
+            await self._training.request(strategy.strategy_id, "full", "quality", reason, now)
+        await self._modes.fall_back_to_warmup(strategy.strategy_id, version.version, "quality_degraded", evidence, now)
 
 
 def live_quality(outcomes: Sequence[LiveOutcome]) -> LiveQuality:

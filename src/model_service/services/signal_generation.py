@@ -121,12 +121,18 @@ class SignalGenerator:
         self._next_tick: datetime | None = None
         self._statistics: Mapping[tuple[str, str], ExecutionStatistics] = {}
         self._statistics_due: datetime | None = None
+        self._in_doubt: _Pass | None = None
         self.ticks = 0
         self.signals = 0
         self.model_signals = 0
 
     async def step(self, now: datetime) -> Sequence[DecidedSignal]:
         """One pass over all strategies when a tick is due; the signals are in the outbox when this returns."""
+        if self._in_doubt is not None and await self._store.took_effect():
+            # Only the answer to its COMMIT was lost. To decide that tick again could place a second order, and to take
+            # the pass for failed would leave its signals uncounted.
+            return self._recorded(self._in_doubt)
+        self._in_doubt = None
         if self._next_tick is not None and now < self._next_tick:
             return ()
         await self._refresh_statistics(now)
@@ -140,8 +146,14 @@ class SignalGenerator:
         for strategy in self.strategies:
             for asset in strategy.assets:
                 self._tick_asset(strategy, asset, decided)
+        # A pass that broke off before it was stored is forgotten: the next one decides on what is known by then.
+        self._in_doubt = decided
         await self._store.record(decided.signals, decided.nones, decided.silent)
-        self._next_tick = _next_multiple(now, self._limits.tick_seconds)
+        return self._recorded(decided)
+
+    def _recorded(self, decided: _Pass) -> Sequence[DecidedSignal]:
+        self._in_doubt = None
+        self._next_tick = _next_multiple(decided.now, self._limits.tick_seconds)
         self.ticks += len(decided.signals) + len(decided.silent)
         self.signals += len(decided.signals)
         self.model_signals += sum(one.signal.model_version is not None for one in decided.signals)

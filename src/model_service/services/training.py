@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -14,13 +14,14 @@ import structlog
 from model_service.config.clock import Identifiers
 from model_service.config.strategies import StrategyDefinition
 from model_service.models.artifact import ArtifactDamaged
-from model_service.models.job import Candidate, DatabaseCoordinates, Failure, Progress, Refusal, TrainingJob
+from model_service.models.job import Candidate, DatabaseCoordinates, Refusal, TrainingJob
+from model_service.services.current_run import CurrentRun, Verdict
 from model_service.services.modes import Modes
 from model_service.services.ports import (
     ModelFiles,
     RegistryStore,
+    ScheduleSlot,
     TrainingLauncher,
-    TrainingProcess,
     TrainingRun,
     TrainingStore,
     TrainingType,
@@ -28,7 +29,6 @@ from model_service.services.ports import (
 )
 
 log = structlog.get_logger()
-Verdict = Candidate | Refusal | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +44,6 @@ class TrainingLimits:
     threads: int
     max_duration_seconds: float
     simulated_seconds: float | None = None
-
-
-@dataclass(slots=True)
-class CurrentRun:
-    """The run that a child works on now; `verdict` is done when the child has said its last word."""
-
-    run: TrainingRun
-    process: TrainingProcess
-    started_at: datetime
-    parent: str | None
-    version: str | None = None
-    progress: Progress = field(default_factory=lambda: Progress(phase="preparing", fraction=0.0))
-    stored_progress: Progress | None = None
-    verdict: asyncio.Task[Verdict] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.verdict = asyncio.create_task(self._follow(), name=f"training:{self.run.run_id}")
-
-    async def _follow(self) -> Verdict:
-        async for line in self.process.lines():
-            if not isinstance(line, Progress):
-                return line
-            self.progress = line
-        return Failure(code="no_verdict", hint="The training child ended without a verdict; see the service's log.")
 
 
 class TrainingService:
@@ -91,6 +67,7 @@ class TrainingService:
         self._identifiers = identifiers
         self._limits = limits
         self._may_have_requests = True
+        self._may_be_superseded = False
         # Requests come over HTTP while the learning role works: each sees the other's work whole or not at all.
         self._lock = asyncio.Lock()
         self.current: CurrentRun | None = None
@@ -107,27 +84,37 @@ class TrainingService:
                 )  # fmt: skip
 
     async def request(
-        self, strategy_id: str, training_type: TrainingType, trigger: TriggerKind, reason: str, now: datetime
-    ) -> tuple[UUID, Literal["triggered", "queued"]]:
+        self, strategy_id: str, training_type: TrainingType, trigger: TriggerKind, reason: str, now: datetime,
+        *, slot: ScheduleSlot | None = None,
+    ) -> tuple[UUID, Literal["triggered", "queued"]]:  # fmt: skip
         """A new run as a row; a live run of the same strategy is superseded and its child killed.
 
         Raises:
             NotFound: when there is no such strategy.
+            SlotTaken: when the run is for a slot of the schedule that has been fired already.
         """
         self._modes.known(strategy_id)
         async with self._lock:
-            return await self._request(strategy_id, training_type, trigger, reason, now)
+            return await self._request(strategy_id, training_type, trigger, reason, now, slot)
+
+    async def is_asked_for(self, strategy_id: str, trigger: TriggerKind) -> bool:
+        """Whether a run with this trigger is requested or under way."""
+        return any((run.strategy_id, run.trigger) == (strategy_id, trigger) for run in await self._store.live_runs())
 
     async def _request(
-        self, strategy_id: str, training_type: TrainingType, trigger: TriggerKind, reason: str, now: datetime
-    ) -> tuple[UUID, Literal["triggered", "queued"]]:
+        self, strategy_id: str, training_type: TrainingType, trigger: TriggerKind, reason: str, now: datetime,
+        slot: ScheduleSlot | None,
+    ) -> tuple[UUID, Literal["triggered", "queued"]]:  # fmt: skip
         live = [run for run in await self._store.live_runs() if run.strategy_id == strategy_id]
         samples = await self._store.sample_count(strategy_id)
         run = TrainingRun(self._identifiers.new(), strategy_id, training_type, trigger, "requested", now, samples)
-        await self._store.request(run, reason, previous=live[0].run_id if live else None)
+        # Set before the database is asked: it may do it and the answer be lost. Who asked hears of the outage and asks
+        # again, or sees the run; the child of the run before must not conclude meanwhile.
+        self._may_have_requests = self._may_be_superseded = True
+        await self._store.request(run, reason, previous=live[0].run_id if live else None, slot=slot)
+        self._may_be_superseded = False
         if self.current is not None and self.current.run.strategy_id == strategy_id:
             await self._abandon_current()
-        self._may_have_requests = True
         log.info("training_requested", strategy=strategy_id, run_id=str(run.run_id), trigger=trigger, reason=reason)
         return run.run_id, "triggered" if self.current is None else "queued"
 
@@ -145,11 +132,13 @@ class TrainingService:
         log.info("training_refused", strategy=strategy_id, run_id=str(run.run_id), code=code, hint=hint)
         return run.run_id
 
-    async def skip(self, strategy_id: str, trigger: TriggerKind, reason: str, now: datetime) -> None:
-        """Record a trigger that found nothing new to learn from."""
+    async def skip(
+        self, strategy_id: str, trigger: TriggerKind, reason: str, now: datetime, *, slot: ScheduleSlot | None = None
+    ) -> None:
+        """Record a trigger that found nothing new to learn from. Raises SlotTaken."""
         samples = await self._store.sample_count(strategy_id)
         run = TrainingRun(self._identifiers.new(), strategy_id, "full", trigger, "skipped", now, samples)
-        await self._store.request(run, reason, previous=None)
+        await self._store.request(run, reason, previous=None, slot=slot)
         log.info("training_skipped", strategy=strategy_id, trigger=trigger, reason=reason)
 
     async def step(self, now: datetime) -> None:
@@ -158,6 +147,8 @@ class TrainingService:
             await self._step(now)
 
     async def _step(self, now: datetime) -> None:
+        if self._may_be_superseded:
+            await self._abandon_superseded()
         if self.current is None:
             if self._may_have_requests:
                 await self._start_next(now)
@@ -175,6 +166,12 @@ class TrainingService:
         """Kill the child, if there is one; its run is closed by the next start."""
         async with self._lock:
             await self._abandon_current()
+
+    async def _abandon_superseded(self) -> None:
+        live = {run.run_id for run in await self._store.live_runs()}
+        if self.current is not None and self.current.run.run_id not in live:
+            await self._abandon_current()
+        self._may_be_superseded = False
 
     async def _start_next(self, now: datetime) -> None:
         requested = [run for run in await self._store.live_runs() if run.state == "requested"]
@@ -248,6 +245,8 @@ class TrainingService:
         log.warning(event, strategy=current.run.strategy_id, code=verdict.code, hint=verdict.hint)
 
     async def _register(self, current: CurrentRun, candidate: Candidate, now: datetime) -> None:
+        # Tried again from here after an outage, so each part of it does nothing when it has been done: the number is
+        # kept, the folder renamed once, the row looked for, the activation passed over, the finished run left alone.
         run = current.run
         if current.version is None:
             current.version = await self._registry.next_version(parent=current.parent)

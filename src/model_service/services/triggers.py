@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from model_service.config.schedule import slots_after
 from model_service.config.strategies import StrategyDefinition
-from model_service.services.ports import TrainingRun, TrainingStore
+from model_service.services.ports import ScheduleSlot, SlotTaken, TrainingRun, TrainingStore
 from model_service.services.training import TrainingService, outcomes_wanted
 
 
@@ -61,31 +62,38 @@ class Triggers:
         if samples >= wanted:
             reason = f"{samples} outcomes, {wanted} were wanted"
             await self._training.request(strategy.strategy_id, "full", "outcomes", reason, now)
-        elif await self._schedule_fires(strategy, now):
-            await self._request_or_skip(strategy, last, samples, f"schedule {self._limits.schedule}", now)
+        elif (slot := await self._due_slot(strategy, now)) is not None:
+            with suppress(SlotTaken):  # by another process, which has asked for the run
+                await self._request_or_skip(strategy, last, samples, f"schedule {self._limits.schedule}", now, slot)
         elif last is not None and now - last.requested_at >= timedelta(days=self._limits.interval_days):
             await self._request_or_skip(
                 strategy, last, samples, f"{self._limits.interval_days:g} days since the last run", now
             )
 
-    async def _schedule_fires(self, strategy: StrategyDefinition, now: datetime) -> bool:
-        """Whether a slot has passed that nobody has fired; of several missed ones only the newest fires."""
+    async def _due_slot(self, strategy: StrategyDefinition, now: datetime) -> ScheduleSlot | None:
+        """A slot that has passed and that nobody has fired; of several missed ones only the newest fires."""
         if self._limits.schedule is None:
-            return False
+            return None
         job = f"train:{strategy.strategy_id}"
         since = await self._store.last_slot(job) or self._started_at
         due = newest_slot(self._limits.schedule, self._limits.timezone, since, now)
-        return due is not None and await self._store.fire_slot(job, due, now)
+        return ScheduleSlot(job, due) if due is not None else None
 
     async def _request_or_skip(
-        self, strategy: StrategyDefinition, last: TrainingRun | None, samples: int, reason: str, now: datetime
+        self,
+        strategy: StrategyDefinition,
+        last: TrainingRun | None,
+        samples: int,
+        reason: str,
+        now: datetime,
+        slot: ScheduleSlot | None = None,
     ) -> None:
         seen = last.outcomes_seen if last is not None else 0
         if samples > seen:
-            await self._training.request(strategy.strategy_id, "full", "schedule", reason, now)
+            await self._training.request(strategy.strategy_id, "full", "schedule", reason, now, slot=slot)
         else:
             why = f"{reason}: no new outcome since the last run ({seen})"
-            await self._training.skip(strategy.strategy_id, "schedule", why, now)
+            await self._training.skip(strategy.strategy_id, "schedule", why, now, slot=slot)
 
 
 def newest_slot(schedule: str, timezone: str, since: datetime, now: datetime) -> datetime | None:
