@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -83,6 +84,16 @@ def test_a_fill_without_a_time_lies_in_the_orders_life_and_before_it_was_seen(
 ) -> None:
     naive = None if created_at is None else created_at.replace(tzinfo=None)
     assert decode(status="partially_filled", executed_at=None, created_at=naive).executed_at == expected
+
+
+def test_times_are_utc_whatever_the_machines_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Moscow")
+    time.tzset()
+    try:
+        assert decode().executed_at == datetime(2026, 11, 23, 15, 52, 43, 154594, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_column_that_was_given_a_zone_is_read_right() -> None:
