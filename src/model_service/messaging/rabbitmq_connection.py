@@ -20,6 +20,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
+from model_service.messaging.rabbitmq_deliveries import DeliveryTap, Taker
 from model_service.messaging.transport import TransportUnavailable
 
 CONNECT_SECONDS = 10.0
@@ -125,6 +126,14 @@ class BrokerConnection(aio_pika.Connection):
         opening = self.driver.channel(publisher_confirms=confirms, on_return_raises=confirms)
         return await ask(opening, f"open a channel to {what}")
 
+    def take_deliveries(self, channel: aiormq.abc.AbstractChannel, taker: Taker) -> None:
+        """Hand what is delivered on `channel` to `taker`, past the driver. Raises TransportUnavailable."""
+        self._socket.tap.open(channel.number, taker)
+
+    def leave_deliveries(self, channel: aiormq.abc.AbstractChannel) -> None:
+        """Hand over no more."""
+        self._socket.tap.close(channel.number)
+
     def cut(self) -> None:
         """End it with a reset, so that nothing that still waits in a buffer on this side is sent later."""
         self._socket.reset()
@@ -147,6 +156,7 @@ class _SocketFactory(TransportFactory):
     """Opens the socket for the driver and keeps hold of it."""
 
     def __init__(self) -> None:
+        self.tap = DeliveryTap()
         self._reader: _TimedReader | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -154,7 +164,7 @@ class _SocketFactory(TransportFactory):
         loop = asyncio.get_running_loop()
         provider = options.pop("ssl_context_provider")
         context = await provider.get_context() if url.scheme == "amqps" else None
-        reader = _TimedReader(limit=READ_LIMIT_BYTES, loop=loop)
+        reader = _TimedReader(self.tap, limit=READ_LIMIT_BYTES, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         try:
             transport, _ = await loop.create_connection(
@@ -179,10 +189,11 @@ class _SocketFactory(TransportFactory):
 
 
 class _TimedReader(asyncio.StreamReader):
-    """A stream that notes when bytes came."""
+    """A stream that notes when bytes came, and that the driver sees without the deliveries."""
 
-    def __init__(self, *, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, tap: DeliveryTap, *, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit=limit, loop=loop)
+        self._tap = tap
         self._clock = loop.time
         self._last = loop.time()
 
@@ -192,7 +203,11 @@ class _TimedReader(asyncio.StreamReader):
 
     def feed_data(self, data: bytes) -> None:  # type: ignore[override]
         self._last = self._clock()
-        super().feed_data(data)
+        super().feed_data(self._tap.feed(data, self._last))
+
+    def feed_eof(self) -> None:
+        super().feed_data(self._tap.drain())
+        super().feed_eof()
 
 
 def _is_done_at_once(awaitable: Coroutine[Any, Any, object]) -> bool:

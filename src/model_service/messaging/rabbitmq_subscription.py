@@ -13,6 +13,7 @@ import structlog
 
 from model_service.messaging.backoff import FIRST_SECONDS, Backoff
 from model_service.messaging.rabbitmq_connection import REFUSALS, BrokerConnection, ask, describe
+from model_service.messaging.rabbitmq_deliveries import WireDelivery
 from model_service.messaging.rabbitmq_queues import close_channel, ensure_queue, look_at_queue
 from model_service.messaging.rabbitmq_session import BrokerSession
 from model_service.messaging.transport import Delivery, TransportUnavailable
@@ -106,18 +107,19 @@ class RabbitSubscription:
         await asyncio.sleep(max(0.0, FIRST_SECONDS - wait_seconds))
         raise self._session.unavailable
 
-    async def _on_message(self, channel: aiormq.abc.AbstractChannel, message: aiormq.abc.DeliveredMessage) -> None:
-        tag = message.delivery_tag
-        if channel is not self._channel or tag is None:
+    def _on_delivery(self, channel: aiormq.abc.AbstractChannel, wire: WireDelivery) -> None:
+        if channel is not self._channel:
             return
+        if (properties := wire.properties()) is None:
+            self._log.warning("delivery_properties_unreadable", redelivered=wire.redelivered)
         delivery = Delivery(
             tag=next(self._tags),
-            body=message.body,
-            headers=_as_text(message.header.properties.headers),
-            message_id=message.header.properties.message_id,
-            redelivered=bool(message.redelivered),
+            body=wire.body,
+            headers=_as_text(properties.headers if properties else None),
+            message_id=properties.message_id if properties else None,
+            redelivered=wire.redelivered,
         )
-        self._unsettled[delivery.tag] = tag
+        self._unsettled[delivery.tag] = wire.delivery_tag
         self._buffer.append(delivery)
         if len(self._buffer) >= self._wanted:
             self._enough.set()
@@ -163,7 +165,8 @@ class RabbitSubscription:
         self._channel = channel
         try:
             await ask(channel.basic_qos(prefetch_count=self._prefetch), f"set the prefetch of {self._queue}")
-            await ask(channel.basic_consume(self._queue, partial(self._on_message, channel)), f"consume {self._queue}")
+            connection.take_deliveries(channel, partial(self._on_delivery, channel))
+            await ask(channel.basic_consume(self._queue, _past_the_driver), f"consume {self._queue}")
             self._trouble = None
             backoff.reset()
             self._log.info("queue_consumed")
@@ -171,7 +174,10 @@ class RabbitSubscription:
             self._log.warning("consumer_ended", connection_alive=not connection.lost.is_set())
         finally:
             self._forget()
-            await close_channel(channel)
+            try:
+                await close_channel(channel)
+            finally:
+                connection.leave_deliveries(channel)
 
     async def _find(self, connection: BrokerConnection) -> None:
         if self._declare:
@@ -197,6 +203,10 @@ class RabbitSubscription:
 def _shared_prefix(unsettled: dict[int, int], tags: Sequence[int]) -> int:
     """How many of the sorted `tags` are the oldest unsettled ones, without a gap: these may be settled at once."""
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(unsettled, tags, strict=False)))
+
+
+async def _past_the_driver(message: aiormq.abc.DeliveredMessage) -> None:
+    """What the driver would call, if it saw the deliveries."""
 
 
 def _as_text(headers: Mapping[str, object] | None) -> dict[str, str]:
