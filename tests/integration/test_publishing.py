@@ -21,7 +21,7 @@ from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.database.outbox import Outbox
 from model_service.messaging.postgres import PostgresTransport
 from model_service.messaging.rabbitmq import RabbitTransport
-from model_service.messaging.rabbitmq_echo import echo_queue, late_echo_queue
+from model_service.messaging.rabbitmq_echo import echo_queue
 from model_service.messaging.transport import (
     OutgoingMessage,
     PublishingLease,
@@ -31,9 +31,10 @@ from model_service.messaging.transport import (
     Transport,
     TransportUnavailable,
 )
-from model_service.publishers.signal_publisher import PUBLISHER_ROLE, SignalPublisher
+from model_service.publishers.signal_publisher import PUBLISHER_ROLE, ROUTE, SignalPublisher
 from model_service.services.ports import DecidedSignal
 from tests.integration.test_stores import decided, with_signals
+from tests.support.rabbitmq import PrivateBroker
 from tests.support.transports import PATIENCE_SECONDS, receive, until_connected
 
 CLOCK = SystemClock()
@@ -61,7 +62,7 @@ def adapter(request: pytest.FixtureRequest, database: Database) -> Iterator[Adap
 async def _clean(url: str) -> None:
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
-        for queue in (SIGNAL_QUEUE, echo_queue(SIGNAL_EXCHANGE), late_echo_queue(SIGNAL_EXCHANGE)):
+        for queue in (SIGNAL_QUEUE, echo_queue(SIGNAL_EXCHANGE)):
             await channel.queue_delete(queue)
         await channel.exchange_delete(SIGNAL_EXCHANGE)
 
@@ -340,20 +341,65 @@ async def test_a_deleted_exchange_is_told_and_made_again(rabbit: Adapter, rabbit
         await publisher.close()
 
 
-async def test_without_any_queue_a_signal_is_unroutable_and_never_marked_sent(
-    rabbit: Adapter, rabbitmq_url: str
-) -> None:
+async def test_without_a_queue_a_signal_is_unroutable_and_never_marked_sent(rabbit: Adapter, rabbitmq_url: str) -> None:
     async with connected(rabbit) as transport, await aio_pika.connect(rabbitmq_url) as connection:
         publisher = publisher_of(rabbit.database, transport)
         await with_signals(rabbit.database, *signals(1))
         assert await step(publisher) == 1
         channel = await connection.channel()
         exchange = await channel.get_exchange(SIGNAL_EXCHANGE)
-        for queue in (SIGNAL_QUEUE, echo_queue(SIGNAL_EXCHANGE)):
-            await (await channel.get_queue(queue)).unbind(exchange, SIGNAL_QUEUE)
+        # At once: the binding is made again when a second has passed.
+        await (await channel.get_queue(SIGNAL_QUEUE)).unbind(exchange, SIGNAL_QUEUE)
         await with_signals(rabbit.database, *signals(1))
         with capture_logs() as logs:
             await publisher.step(CLOCK.now())
         assert "signals_unroutable" in [entry["event"] for entry in logs if entry["log_level"] == "error"]
-        assert await statuses(rabbit.database) == {"published": 1, "unroutable": 1}
         await publisher.close()
+        assert await statuses(rabbit.database) == {"published": 1, "unroutable": 1}
+        await asyncio.sleep(1.0)
+        await with_signals(rabbit.database, *signals(1))
+        assert await step(publisher) == 1
+        # The echo has all three by now, and still only two were sent.
+        assert await statuses(rabbit.database) == {"published": 2, "unroutable": 1}
+        await publisher.close()
+
+
+async def test_nothing_is_delivered_before_the_last_word(rabbit: Adapter, rabbitmq_url: str) -> None:
+    """A connection that ends between the messages and the commit has sent nothing, and remembers nothing."""
+    async with connected(rabbit) as transport:
+        lease = await lease_of(transport, ROUTE)
+        transaction = lease._transaction  # type: ignore[attr-defined]
+        await transaction.put([message("one"), message("two")], CLOCK.now(), 5.0)
+        await lease.release()
+        successor = await lease_of(transport, ROUTE)
+        assert await accepted(successor) == []
+        state = await transport.queue_state(SIGNAL_QUEUE)
+        assert state is not None
+        assert state.messages == 0
+        await successor.release()
+
+
+async def test_a_broker_without_memory_gets_no_signal_and_delivers_none_late(
+    database: Database, private_broker: PrivateBroker
+) -> None:
+    adapter = Adapter(lambda: RabbitTransport(private_broker.url, clock=CLOCK), database, True)
+    async with connected(adapter) as transport:
+        publisher = publisher_of(database, transport)
+        await with_signals(database, *signals(1))
+        assert await step(publisher) == 1
+        await private_broker.set_memory_alarm(True)
+        try:
+            await with_signals(database, *signals(3, seconds=2.0))
+            for _ in range(3):
+                with pytest.raises(TransportUnavailable, match=r"lacks memory or disk|take a probe"):
+                    await publisher.step(CLOCK.now())
+            await asyncio.sleep(2.0)
+        finally:
+            await private_broker.set_memory_alarm(False)
+        later = signals(2)
+        await with_signals(database, *later)
+        assert await step(publisher) == 2
+        assert await statuses(database) == {"published": 3, "expired": 3}
+        assert (await delivered(transport, 3))[1:] == [str(one) for one in ids(later)]
+        await publisher.close()
+    await _clean(private_broker.url)

@@ -38,7 +38,7 @@ SETTLE = f"""
 MARK_ACCEPTED = f"""
     WITH {HOLDER}
     UPDATE model_service.trading_signals SET status = 'published', published_at = $4
-    WHERE EXISTS (SELECT FROM held) AND signal_id = ANY ($3::uuid[]) AND status <> 'published'
+    WHERE EXISTS (SELECT FROM held) AND signal_id = ANY ($3::uuid[]) AND status NOT IN ('published', 'unroutable')
 """  # noqa: S608 - the pieces are constants
 # An order is proof of acceptance, whatever the broker remembers. `sending` was written by former versions.
 MARK_ORDERED = f"""
@@ -92,7 +92,7 @@ class Outbox:
             await self._database.execute(SETTLE, self._role, self._epoch, identifiers, statuses, now)
 
     async def mark_accepted(self, signal_ids: Sequence[UUID], now: datetime) -> None:
-        """The broker has these, whatever was known of them."""
+        """The broker has these, whatever was known of them, except that it had no queue for them."""
         if signal_ids:
             await self._database.execute(MARK_ACCEPTED, self._role, self._epoch, signal_ids, now)
 

@@ -1,4 +1,4 @@
-"""The echo of a route: a queue of ours that gets a copy of all that is published there, and so proves acceptance."""
+"""The echo of a route: a queue of ours into which each publish leaves its message_id, and so proves acceptance."""
 
 from __future__ import annotations
 
@@ -18,41 +18,22 @@ PREFETCH = 500
 LIMIT = 200
 MARKER = "marker-"
 MARKER_SECONDS = 10.0
-LATE_MILLISECONDS = 7 * 86_400_000
-LONGEST_MILLISECONDS = 86_400_000
+REMEMBERED_MILLISECONDS = 7 * 86_400_000
 NEVER = datetime.min.replace(tzinfo=UTC)
 """The present for a message that does not expire."""
 
 
 def echo_queue(exchange: str) -> str:
-    """The queue that is bound to the exchange besides the one that it feeds."""
+    """The echo of what is published to the exchange."""
     return f"{exchange}.echo"
 
 
-def late_echo_queue(exchange: str) -> str:
-    """Where copies go that expired before anybody read them: the broker would forget that it had accepted them."""
-    return f"{exchange}.echo.late"
-
-
-async def declare_echo(connection: BrokerConnection, exchange: str, routing_key: str) -> None:
-    """Both queues and the binding; they are ours alone. Raises TransportUnavailable, or one of REFUSALS."""
-    echo, late = echo_queue(exchange), late_echo_queue(exchange)
+async def declare_echo(connection: BrokerConnection, exchange: str) -> None:
+    """It is ours alone, and its entries outlive the messages. Raises TransportUnavailable, or one of REFUSALS."""
+    echo = echo_queue(exchange)
+    arguments: dict[str, str | int] = {"x-message-ttl": REMEMBERED_MILLISECONDS}
     async with throwaway_channel(connection, f"declare {echo}") as channel:
-        await ask(_declare(channel, late, {"x-message-ttl": LATE_MILLISECONDS}), f"declare {late}")
-        await ask(_declare(channel, echo, _echo_arguments(late)), f"declare {echo}")
-        await ask(channel.queue_bind(echo, exchange, routing_key=routing_key), f"bind {echo} to {exchange}")
-
-
-async def _declare(channel: aiormq.abc.AbstractChannel, queue: str, arguments: dict[str, str | int]) -> None:
-    await channel.queue_declare(queue, durable=True, arguments=dict(arguments))
-
-
-def _echo_arguments(late: str) -> dict[str, str | int]:
-    return {
-        "x-message-ttl": LONGEST_MILLISECONDS,
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": late,
-    }
+        await ask(channel.queue_declare(echo, durable=True, arguments=dict(arguments)), f"declare {echo}")
 
 
 class EchoReader:

@@ -1,7 +1,8 @@
 """Publishing as a role that one connection holds: an exclusive queue is the lease, an echo queue is its memory.
 
 The broker frees an exclusive queue when the connection that declared it has gone. Whoever declares it next therefore
-knows that nothing of the predecessor is under way any more, and finds in the echo all that was accepted from it.
+knows that nothing of the predecessor is under way any more, and finds in the echo all that was accepted from it. Each
+message is published in one transaction with its entry in the echo.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from aiormq.exceptions import ChannelLockedResource
 from model_service.config.clock import Clock
 from model_service.messaging.backoff import FIRST_SECONDS
 from model_service.messaging.rabbitmq_connection import REFUSALS, BrokerConnection, ask, describe
-from model_service.messaging.rabbitmq_echo import EchoReader, declare_echo, echo_queue, is_marker, late_echo_queue
+from model_service.messaging.rabbitmq_echo import EchoReader, declare_echo, echo_queue, is_marker
 from model_service.messaging.rabbitmq_publisher import publish_one
 from model_service.messaging.rabbitmq_queues import bind_exchange, ensure_queue, throwaway_channel
 from model_service.messaging.rabbitmq_session import BrokerSession
+from model_service.messaging.rabbitmq_transaction import EchoedTransaction, commit_within
 from model_service.messaging.transport import (
     OutgoingMessage,
     PublishingRoute,
@@ -32,11 +34,11 @@ from model_service.messaging.transport import (
 
 log = structlog.get_logger()
 
-CONFIRM_SECONDS = 5.0
-WINDOW = 32
-"""Messages that wait for the broker's word at the same time."""
+ANSWER_SECONDS = 5.0
+WINDOW = 64
+"""Messages in one transaction."""
 ROUTE_SECONDS = 1.0
-"""How long a binding is taken to be there. With the echo bound as well, the broker never returns a message."""
+"""How long exchange, queue and binding are taken to be there."""
 SETTLE_SECONDS = 0.5
 """The broker frees the exclusive queue of a lost connection a moment before it has ended the connection's channels."""
 
@@ -47,16 +49,17 @@ class RabbitPublishingLease:
     def __init__(
         self,
         connection: BrokerConnection,
-        channel: aiormq.abc.AbstractChannel,
+        probing: aiormq.abc.AbstractChannel,
+        transaction: EchoedTransaction,
         route: PublishingRoute,
         clock: Clock,
     ) -> None:
         self._connection = connection
-        self._channel = channel
+        self._probing = probing
+        self._transaction = transaction
         self._route = route
         self._clock = clock
         self._echo = EchoReader(connection, echo_queue(route.exchange))
-        self._late_echo = EchoReader(connection, late_echo_queue(route.exchange))
         self._renewed_at = float("-inf")
 
     @classmethod
@@ -65,8 +68,9 @@ class RabbitPublishingLease:
         connection = await session.connection(within_seconds=FIRST_SECONDS)
         await _take_role(connection, route.role)
         try:
-            channel = await connection.channel_for("publish signals", confirms=True)
-            lease = cls(connection, channel, route, clock)
+            probing = await connection.channel_for("probe", confirms=True)
+            transaction = await EchoedTransaction.open(connection, echo_queue(route.exchange))
+            lease = cls(connection, probing, transaction, route, clock)
             await asyncio.sleep(SETTLE_SECONDS)
             await lease._open()
         except BaseException:
@@ -78,15 +82,19 @@ class RabbitPublishingLease:
     @property
     def is_held(self) -> bool:
         """As the port says."""
-        return not self._connection.lost.is_set() and not self._channel.is_closed
+        closed = self._connection.lost.is_set() or self._probing.is_closed or self._transaction.is_closed
+        return not closed
 
     async def accepted(self, *, complete: bool) -> AsyncIterator[list[str]]:
         """As the port says. Raises TransportUnavailable."""
-        # What expires while it waits in the echo goes to the late echo, so that one is read last.
-        for reader in (self._echo, self._late_echo):
-            marker = await reader.mark_end(self._channel) if complete else None
-            async for batch in self._read(reader, marker):
-                yield batch
+        marker = await self._echo.mark_end(self._probing) if complete else None
+        ended = False
+        while not ended and (batch := await self._echo.take(wait=complete)):
+            named = [message_id for _, message_id in batch]
+            ended = marker in named
+            if accepted := [message_id for message_id in named if not is_marker(message_id)]:
+                yield accepted
+            await self._echo.acknowledge_up_to(batch[-1][0])
 
     async def renew_route(self) -> None:
         """As the port says; the order queue is declared as order-manager does. Raises TransportUnavailable."""
@@ -102,13 +110,14 @@ class RabbitPublishingLease:
         self._renewed_at = time.monotonic()
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
-        """As the port says: in small windows, each after a probe. Raises TransportUnavailable."""
+        """As the port says: in transactions, each after a probe. Raises TransportUnavailable."""
         outcomes: list[PublishOutcome] = []
         for start in range(0, len(messages), WINDOW):
-            window = messages[start : start + WINDOW]
-            if not await self._is_open_for(window, is_first=start == 0):
+            if (reason := await self._why_closed()) is not None:
+                if start == 0:
+                    raise TransportUnavailable(f"RabbitMQ takes no messages: {reason}")
                 break
-            outcomes += await self._send_all(window)
+            outcomes += await self._publish_window(messages[start : start + WINDOW])
         return outcomes + [PublishOutcome.NOT_SENT] * (len(messages) - len(outcomes))
 
     async def release(self) -> None:
@@ -120,9 +129,8 @@ class RabbitPublishingLease:
     async def _open(self) -> None:
         try:
             await self._declare_route()
-            await declare_echo(self._connection, self._route.exchange, self._route.queue)
-            for reader in (self._echo, self._late_echo):
-                await reader.open()
+            await declare_echo(self._connection, self._route.exchange)
+            await self._echo.open()
         except REFUSALS as error:
             raise TransportUnavailable(
                 f"RabbitMQ refused the echo of {self._route.exchange}: {describe(error)}"
@@ -135,80 +143,59 @@ class RabbitPublishingLease:
             log.warning("queue_has_other_arguments", queue=self._route.queue, reason=refusal)
         await bind_exchange(self._connection, self._route.exchange, self._route.queue)
 
-    # Remembering
-
-    async def _read(self, reader: EchoReader, marker: str | None) -> AsyncIterator[list[str]]:
-        """What `reader` has, up to `marker`; without one, what is there now."""
-        ended = False
-        while not ended and (batch := await reader.take(wait=marker is not None)):
-            named = [message_id for _, message_id in batch]
-            ended = marker in named
-            if signals := [message_id for message_id in named if not is_marker(message_id)]:
-                yield signals
-            await reader.acknowledge_up_to(batch[-1][0])
-
     # Sending
 
-    async def _is_open_for(self, window: Sequence[OutgoingMessage], *, is_first: bool) -> bool:
-        """Whether the broker takes messages now. Raises TransportUnavailable when nothing has been sent yet."""
-        if not self.is_held:
-            reason: str | None = "the connection was lost"
-        else:
-            reason = await self._probe()
-        if reason is not None and is_first:
-            raise TransportUnavailable(f"RabbitMQ takes no messages: {reason}")
-        return reason is None
+    async def _why_closed(self) -> str | None:
+        """Why the broker takes nothing now, if so: found out with a message to the role's own queue, which keeps none.
 
-    async def _probe(self) -> str | None:
-        """Publish to the role's own queue, which keeps nothing; returns why the broker is not to be trusted with more.
-
-        A broker that lacks memory or disk says so only when something is published, and then holds back what comes
-        next: the probe takes that place, so that no signal is delivered long after it has expired.
+        A broker that lacks memory or disk says so only when something is published.
         """
+        if not self.is_held:
+            return "the connection was lost"
         if not self._connection.is_ready:
             return "it lacks memory or disk"
         probe = OutgoingMessage("", self._route.role, b"", "probe")
         try:
-            outcome = await ask(publish_one(self._channel, probe, self._clock.now()), "take a probe", CONFIRM_SECONDS)
+            outcome = await ask(publish_one(self._probing, probe, self._clock.now()), "take a probe", ANSWER_SECONDS)
         except (TransportUnavailable, *REFUSALS) as error:
             if self._connection.is_ready:
                 self._connection.cut()
             return describe(error)
-        if outcome is not PublishOutcome.CONFIRMED:
-            self._connection.cut()
-            return f"a probe was {outcome}"
-        return None if self._connection.is_ready else "it lacks memory or disk"
+        if not self._connection.is_ready:
+            return "it lacks memory or disk"
+        return None if outcome is PublishOutcome.CONFIRMED else f"a probe was {outcome}"
 
-    async def _send_all(self, window: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
+    async def _publish_window(self, window: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
+        now = self._clock.now()
+        outcomes = dict.fromkeys((message.message_id for message in window), PublishOutcome.NOT_SENT)
+        lasting = [message for message in window if message.expires_at is None or message.expires_at > now]
         try:
-            outcomes = await asyncio.gather(*(self._send(message) for message in window))
+            outcomes |= await self._transact(lasting, now) if lasting else {}
+        except (TransportUnavailable, *REFUSALS) as error:
+            if not self._connection.lost.is_set():
+                log.error("publish_unconfirmed", count=len(lasting), reason=describe(error))
+            self._connection.cut()
+            outcomes |= {message.message_id: PublishOutcome.UNKNOWN for message in lasting}
         except asyncio.CancelledError:
-            # Nobody hears the broker's word any more, so nothing may leave this side's buffers later.
+            # Nobody hears the broker's word any more.
             self._connection.cut()
             raise
-        if not {PublishOutcome.UNKNOWN, PublishOutcome.REFUSED}.isdisjoint(outcomes):
-            self._connection.cut()
-        return outcomes
+        return [outcomes[message.message_id] for message in window]
 
-    async def _send(self, message: OutgoingMessage) -> PublishOutcome:
-        now = self._clock.now()
-        if message.expires_at is not None and message.expires_at <= now:
-            return PublishOutcome.NOT_SENT
-        try:
-            publishing = publish_one(self._channel, message, now)
-            return await ask(publishing, f"publish message {message.message_id}", self._patience_seconds(message, now))
-        except (TransportUnavailable, *REFUSALS) as error:
-            # Also when the exchange is gone: what was sent just before that may have been accepted.
-            if not self._connection.lost.is_set():
-                log.error("publish_unconfirmed", message_id=message.message_id, reason=describe(error))
-            # At once, not when the others are done: the later it ends, the later something could still be delivered.
-            self._connection.cut()
-            return PublishOutcome.UNKNOWN
-
-    def _patience_seconds(self, message: OutgoingMessage, now: datetime) -> float:
-        if message.expires_at is None:
-            return CONFIRM_SECONDS
-        return min(CONFIRM_SECONDS, (message.expires_at - now).total_seconds())
+    async def _transact(self, messages: Sequence[OutgoingMessage], now: datetime) -> dict[str, PublishOutcome]:
+        within = min(commit_within(message, now) for message in messages)
+        await self._transaction.put(messages, now, ANSWER_SECONDS)
+        if self._clock.now() - now > within:
+            # Their expirations count from the commit, so they would outlive their time.
+            await self._transaction.roll_back()
+            return {}
+        returned = await self._transaction.commit(messages, ANSWER_SECONDS)
+        return {
+            message.message_id: PublishOutcome.UNROUTABLE
+            if message.message_id in returned
+            else PublishOutcome.CONFIRMED
+            for message in messages
+        }
 
 
 async def _take_role(connection: BrokerConnection, role: str) -> None:

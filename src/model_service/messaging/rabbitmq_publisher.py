@@ -116,10 +116,10 @@ def _properties(message: OutgoingMessage, now: datetime) -> Basic.Properties:
         delivery_mode=PERSISTENT,
         message_id=message.message_id,
         headers=dict(message.headers),
-        expiration=None if message.expires_at is None else _milliseconds(message.expires_at - now),
+        expiration=None if message.expires_at is None else milliseconds(message.expires_at - now),
     )
 
 
-def _milliseconds(rest: timedelta) -> str:
+def milliseconds(rest: timedelta) -> str:
     """For AMQP; never 0, which would still reach a consumer that waits."""
     return str(max(rest // timedelta(milliseconds=1), 1))

@@ -41,7 +41,7 @@ class SignalPublisher:
         self._lease: PublishingLease | None = None
         self._unwritten: Mapping[UUID, str] = {}
         self._written: set[UUID] = set()
-        """Marked published by this lease, and not seen in its echo yet."""
+        """Marked by this lease, and not seen in its echo yet."""
         self._stands_by = False
         self.published = 0
 
@@ -120,7 +120,7 @@ class SignalPublisher:
     async def _write_outcomes(self, now: datetime) -> None:
         """What the broker has said, kept until the database has it."""
         await self._outbox.settle(self._unwritten, now)
-        self._written |= {signal_id for signal_id, state in self._unwritten.items() if state == "published"}
+        self._written |= self._unwritten.keys()
         self._unwritten = {}
 
     async def _clear_echo(self, lease: PublishingLease, now: datetime) -> None:
