@@ -189,8 +189,9 @@ def entries(side: st.SearchStrategy[Side] = SIDES) -> st.SearchStrategy[Entry]:
     )
 
 
-def barriers() -> st.SearchStrategy[Barriers]:
-    """Barriers near 100, each of them absent at times, and a horizon of one to eight minutes, not always whole ones."""
-    distance = st.none() | st.sampled_from([0.5, 1.0, 2.5, 5.0])
+def barriers(*, both: bool = False) -> st.SearchStrategy[Barriers]:
+    """Barriers near 100, each absent at times unless `both`, and a horizon of one to eight minutes, not always whole."""
+    present = st.sampled_from([0.5, 1.0, 2.5, 5.0])
+    distance = present if both else st.none() | present
     horizon = st.integers(60, 480).map(lambda seconds: timedelta(seconds=seconds))
     return st.builds(Barriers, take_profit_percent=distance, stop_loss_percent=distance, horizon=horizon)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model_service.contracts.types import Side
@@ -223,9 +223,8 @@ def test_shorts_mirror_longs(opening: Entry, limits: Barriers, path: list[Bar]) 
     assert short == replace(long, exit_price=200 - long.exit_price)
 
 
-@given(entries(), barriers(), paths())
+@given(entries(), barriers(both=True), paths())
 def test_the_stop_is_assumed_where_one_bar_touches_both(opening: Entry, limits: Barriers, path: list[Bar]) -> None:
-    assume(limits.take_profit_percent is not None and limits.stop_loss_percent is not None)
     label = judge(opening, limits, path)
     assert label is not None
     if label.exit_rule is ExitRule.TAKE_PROFIT:
