@@ -35,6 +35,7 @@ class FaultProxy:
         self.is_black_hole = False
         self.drops_replies = False
         self.refuses = False
+        self.cut: tuple[int, Towards] | None = None
         self.links: set[Link] = set()
         self._server: asyncio.Server | None = None
 
@@ -75,9 +76,13 @@ class FaultProxy:
         self.reset()
 
     def cut_after(self, count: int, towards: Towards) -> None:
-        """Reset each present connection as soon as `count` more bytes have passed in that direction."""
+        """Reset the first connection, present or new, over which `count` more bytes have gone in that direction.
+
+        `cut` is None again when it has happened.
+        """
+        self.cut = (count, towards)
         for link in self.links:
-            link.bytes_left[towards] = count
+            link.bytes_passed = 0
 
     def heal(self, *, tells_server: bool = True) -> None:
         """Pass all again. As on a mended line, what one end gave up meanwhile never arrives at the other.
@@ -95,7 +100,7 @@ class Link:
 
     def __init__(self, proxy: FaultProxy) -> None:
         self.proxy = proxy
-        self.bytes_left: dict[Towards, int] = {}
+        self.bytes_passed = 0
         self._sides: dict[Towards, _Side] = {}
         self._connecting: asyncio.Task[None] | None = None
         self._lacks_replies = False
@@ -121,13 +126,19 @@ class Link:
         receiver = self._sides.get(_opposite(towards))
         if receiver is None:
             return
-        if (left := self.bytes_left.get(towards)) is not None:
-            self.bytes_left[towards] = left - len(data)
-            if len(data) >= left:
-                data = data[:left]
-                self.hold()
-                asyncio.get_running_loop().call_later(CUT_GRACE_SECONDS, self.reset)
+        if self.proxy.cut is not None and self.proxy.cut[1] is towards:
+            data = self._cut(data, self.proxy.cut[0])
         receiver.send(data, self.proxy.delay_seconds)
+
+    def _cut(self, data: bytes, count: int) -> bytes:
+        """What of `data` still passes before the connection is reset."""
+        passing = data[: count - self.bytes_passed]
+        self.bytes_passed += len(passing)
+        if self.bytes_passed >= count:
+            self.proxy.cut = None
+            self.hold()
+            asyncio.get_running_loop().call_later(CUT_GRACE_SECONDS, self.reset)
+        return passing
 
     def ended(self, side: _Side, error: Exception | None) -> None:
         """One end is gone: tell the other in the same way."""
