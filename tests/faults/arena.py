@@ -95,6 +95,15 @@ class Arena:
                 return None
             return declared.declaration_result.message_count
 
+    async def until_consumers(self, queue: str, count: int, seconds: float = 30.0) -> None:
+        """Until so many consume it. Raises TimeoutError."""
+        async with asyncio.timeout(seconds), self.channel() as channel:
+            while True:
+                declared = await channel.declare_queue(queue, passive=True)
+                if declared.declaration_result.consumer_count == count:
+                    return
+                await asyncio.sleep(0.1)
+
     async def until_metadata_are_written(self) -> None:
         """Before a SIGKILL of the broker."""
         await asyncio.sleep(max(0.0, self._declared_at + METADATA_SECONDS - time.monotonic()))

@@ -24,7 +24,7 @@ class Feeder:
 
     Attributes:
         confirmed: what the broker has taken, in order: none of these may be missing in the end.
-        sent_at: when each was sent first, on the monotonic clock.
+        sent_at: when each was sent first, in seconds since 1970.
     """
 
     def __init__(self, url: str, queue: str, events: Iterable[Message], *, per_second: float) -> None:
@@ -94,7 +94,7 @@ class Feeder:
 
     async def _send(self, exchange: aio_pika.abc.AbstractExchange, event: Message) -> bool:
         """Whether the broker has it in the queue. Raises one of FAILURES."""
-        self.sent_at.setdefault(event.event_id, time.monotonic())
+        self.sent_at.setdefault(event.event_id, time.time())
         message = aio_pika.Message(
             event.body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, content_type="application/json"
         )

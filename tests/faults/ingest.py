@@ -20,6 +20,8 @@ STALL_SECONDS = 30.0
 TERMINATE_SECONDS = 10.0
 RECORDED = "SELECT count(*) FROM model_service.execution_events WHERE received_at > $1"
 
+COMMITTED = "SELECT event_id, pg_xact_commit_timestamp(xmin) AS committed_at FROM model_service.fills"
+
 
 @dataclass
 class Ingest:
@@ -83,6 +85,13 @@ class Ingest:
                 return False
             await asyncio.sleep(0.1)
         return not left
+
+
+async def recording_delays(run: Ingest) -> list[float]:
+    """Seconds from the first attempt to send an event until its fill was committed, sorted."""
+    committed = {row["event_id"]: row["committed_at"].timestamp() for row in await read(run.arena.address, COMMITTED)}
+    sent_at = {event_id: moment for feeder in run.feeders for event_id, moment in feeder.sent_at.items()}
+    return sorted(moment - sent_at[event_id] for event_id, moment in committed.items())
 
 
 async def _end(service: ServiceProcess, verdict: Verdict) -> None:

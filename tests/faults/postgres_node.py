@@ -23,6 +23,7 @@ from tests.support.rabbitmq import GUARD
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
+NETWORK = {"listen_addresses": "127.0.0.1", "track_commit_timestamp": "on"}
 TRUST = "local all all trust\nhost all all 127.0.0.1/32 trust\n"
 
 
@@ -37,7 +38,7 @@ class PostgresNode:
 
     def __init__(self, folder: Path, port: int, settings: Mapping[str, str] | None = None) -> None:
         self.port = port
-        self._settings = {"listen_addresses": "127.0.0.1", "port": str(port), **(settings or {})}
+        self._settings = {**NETWORK, "port": str(port), **(settings or {})}
         self._home = prepare_home(folder)
         self._binaries = find_binaries(self._home.account)
         self._postmaster: subprocess.Popen[bytes] | None = None
