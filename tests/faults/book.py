@@ -16,7 +16,10 @@ from tests.faults.ledger import Event, Truth, truth_of
 
 POLL_SECONDS = 0.1
 
-COUNT = "SELECT count(*) FROM model_service.execution_events"
+COUNT = """
+    SELECT (SELECT count(*) FROM model_service.execution_events)
+           - (SELECT count(*) FROM model_service.underived_executions) AS count
+"""
 EVENTS = "SELECT event_id FROM model_service.execution_events"
 FILLS = "SELECT order_id, sum(quantity) AS quantity, sum(fees) AS fees FROM model_service.fills GROUP BY order_id"
 FILLS_TWICE = "SELECT event_id FROM model_service.fills GROUP BY event_id HAVING count(*) > 1"
@@ -53,7 +56,7 @@ class Verdict:
 
 
 async def count_events(address: DatabaseAddress) -> int:
-    """Rows of execution events; -1 while the database is away."""
+    """Execution events that are stored and entered into the book; -1 while the database is away."""
     try:
         return int((await read(address, COUNT))[0]["count"])
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -61,7 +64,7 @@ async def count_events(address: DatabaseAddress) -> int:
 
 
 async def until_counted(address: DatabaseAddress, rows: int, stall_seconds: float) -> bool:
-    """Wait for so many rows of events; False when for `stall_seconds` not one more came."""
+    """Wait until so many events are in the book; False when for `stall_seconds` not one more came."""
     most, since = -1, time.monotonic()
     while (count := await count_events(address)) < rows:
         if count > most:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from tests.faults.postgres_node import PostgresNode
 from tests.faults.scenario import Scenario
 from tests.support.postgres import make_open_folder
 from tests.support.rabbitmq import PrivateBroker, free_ports
+
+# The driver tells of each lost connection at length, and here that is what happens all the time.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
 @pytest.fixture(scope="session")

@@ -48,12 +48,11 @@ async def test_poison_1_in_100_of_each_kind(arena: Arena, scenario: Scenario) ->
     async with arena.database() as database:
         await good.seed(database)
     events = iter(good.events)
-    mixed: list[Message] = [
-        message
-        for round_number in range(ROUNDS)
-        for poison in poisons(round_number)
-        for message in (*(event for _, event in zip(range(GOOD_TO_BAD), events, strict=False)), poison)
-    ]
+    mixed: list[Message] = []
+    for round_number in range(ROUNDS):
+        for poison in poisons(round_number):
+            mixed += [event for _, event in zip(range(GOOD_TO_BAD), events, strict=False)]
+            mixed.append(poison)
     async with ingest(arena, orders=100) as run:
         await run.feed(mixed, per_second=400.0)
         verdict = await run.settle()
