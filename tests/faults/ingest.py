@@ -69,13 +69,10 @@ class Ingest:
         for feeder in self.feeders:
             await feeder.stop()
         await self.until_all_counted(stall_seconds)
-        verdict = Verdict()
-        for service in self.arena.services:
-            await _end(service, verdict)
+        verdict = await end_services(self.arena)
         # What was counted and not acknowledged would come back to the queue now.
         if left := await self.arena.depth(self.queue):
             verdict.unexpected.append(f"{left} messages left in {self.queue}")
-        verdict.unexpected += [error for service in self.arena.services for error in service.errors()]
         return verdict + await check_book(self.arena.address, self.sent, poison=self.poison)
 
     async def _until_empty(self, seconds: float) -> bool:
@@ -94,11 +91,23 @@ async def recording_delays(run: Ingest) -> list[float]:
     return sorted(moment - sent_at[event_id] for event_id, moment in committed.items())
 
 
-async def _end(service: ServiceProcess, verdict: Verdict) -> None:
-    if not service.is_running:
+async def end_services(arena: Arena, expected_errors: Sequence[str] = ()) -> Verdict:
+    """End every replica in order; unexpected is one that ended before, does not end, or has logged an error.
+
+    Args:
+        expected_errors: events of the log that the scenario must cause.
+    """
+    verdict = Verdict()
+    for service in arena.services:
         if service.has_ended:
             verdict.unexpected.append(f"the service ended by itself: {service.tail()[-500:]}")
-        return
+        elif service.is_running:
+            await _end(service, verdict)
+        verdict.unexpected += service.errors(expected_errors)
+    return verdict
+
+
+async def _end(service: ServiceProcess, verdict: Verdict) -> None:
     try:
         await service.terminate(TERMINATE_SECONDS)
     except AssertionError as error:

@@ -106,9 +106,10 @@ class ServiceProcess:
             text = log.read().decode(errors="replace")
         return [_parsed(line) for line in text.splitlines() if line.strip()]
 
-    def errors(self) -> list[str]:
-        """What it called an error, and what it did not say in its own form."""
-        return [str(line)[:600] for line in self.lines() if line.get("level") in ERRORS]
+    def errors(self, expected: Sequence[str] = ()) -> list[str]:
+        """What it called an error, and what it did not say in its own form; not the events that are `expected`."""
+        found = [line for line in self.lines() if line.get("level") in ERRORS and line.get("event") not in expected]
+        return [str(line)[:600] for line in found]
 
     def tail(self) -> str:
         """The end of its log."""
