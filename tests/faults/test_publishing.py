@@ -75,6 +75,8 @@ async def test_publisher_killed_and_its_confirms_dropped(arena: Arena, scenario:
 @pytest.mark.timeout(400)
 async def test_memory_alarm_for_two_minutes(arena: Arena, scenario: Scenario) -> None:
     async with publishing(arena, lifetime_seconds=10.0) as run:
+        # One that is sent milliseconds before its expiry may be left in doubt, which is said as an error.
+        run.expected_errors.append("publish_unconfirmed")
         await run.decide(100, per_second=20.0)
         async with memory_alarm(arena.broker):
             await run.decide(round(10 * ALARM_SECONDS), per_second=10.0)
