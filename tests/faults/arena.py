@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import aio_pika
-from aio_pika.exceptions import ChannelNotFoundEntity
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from model_service.database.connection import Database, DatabaseAddress
 from model_service.database.migrations import apply_migrations
@@ -86,27 +86,41 @@ class Arena:
         async with self.channel() as channel:
             await channel.queue_delete(queue)
 
+    async def delete_and_declare(self, queue: str, arguments: dict[str, Any]) -> None:
+        """Put a durable queue with arguments in the place of whatever is there."""
+        while True:
+            try:
+                async with self.channel() as channel:
+                    await channel.queue_delete(queue)
+                    await channel.declare_queue(queue, durable=True, arguments=arguments)
+                break
+            except ChannelPreconditionFailed:
+                continue  # the service was quicker
+        self._declared_at = time.monotonic()
+
     async def depth(self, queue: str) -> int | None:
         """Messages that nobody has taken; None when there is no such queue."""
-        async with self.channel() as channel:
-            try:
-                declared = await channel.declare_queue(queue, passive=True)
-            except ChannelNotFoundEntity:
-                return None
-            return declared.declaration_result.message_count
+        state = await self._look(queue)
+        return None if state is None else state[0]
 
     async def until_consumers(self, queue: str, count: int, seconds: float = 30.0) -> None:
-        """Until so many consume it. Raises TimeoutError."""
-        async with asyncio.timeout(seconds), self.channel() as channel:
-            while True:
-                declared = await channel.declare_queue(queue, passive=True)
-                if declared.declaration_result.consumer_count == count:
-                    return
+        """Until it is there and so many consume it. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while (state := await self._look(queue)) is None or state[1] != count:
                 await asyncio.sleep(0.1)
 
     async def until_metadata_are_written(self) -> None:
         """Before a SIGKILL of the broker."""
         await asyncio.sleep(max(0.0, self._declared_at + METADATA_SECONDS - time.monotonic()))
+
+    async def _look(self, queue: str) -> tuple[int, int] | None:
+        """Messages that nobody has taken, and consumers; None when there is no such queue."""
+        async with self.channel() as channel:
+            try:
+                found = (await channel.declare_queue(queue, passive=True)).declaration_result
+            except ChannelNotFoundEntity:
+                return None
+            return found.message_count or 0, found.consumer_count or 0
 
     def _servers(self) -> dict[str, object]:
         address = self.address

@@ -20,6 +20,7 @@ COUNT = """
     SELECT (SELECT count(*) FROM model_service.execution_events)
            - (SELECT count(*) FROM model_service.underived_executions) AS count
 """
+"""Execution events that are stored and entered into the book."""
 EVENTS = "SELECT event_id FROM model_service.execution_events"
 FILLS = "SELECT order_id, sum(quantity) AS quantity, sum(fees) AS fees FROM model_service.fills GROUP BY order_id"
 FILLS_TWICE = "SELECT event_id FROM model_service.fills GROUP BY event_id HAVING count(*) > 1"
@@ -55,18 +56,18 @@ class Verdict:
         return "; ".join(f"{name} {len(items)}: {items[:5]}" for name, items in parts if items) or "clean"
 
 
-async def count_events(address: DatabaseAddress) -> int:
-    """Execution events that are stored and entered into the book; -1 while the database is away."""
+async def count_of(address: DatabaseAddress, query: str, *arguments: Any) -> int:
+    """What a query counts; -1 while the database is away."""
     try:
-        return int((await read(address, COUNT))[0]["count"])
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return int((await read(address, query, *arguments))[0]["count"])
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         return -1
 
 
 async def until_counted(address: DatabaseAddress, rows: int, stall_seconds: float) -> bool:
     """Wait until so many events are in the book; False when for `stall_seconds` not one more came."""
     most, since = -1, time.monotonic()
-    while (count := await count_events(address)) < rows:
+    while (count := await count_of(address, COUNT)) < rows:
         if count > most:
             most, since = count, time.monotonic()
         elif time.monotonic() - since > stall_seconds:

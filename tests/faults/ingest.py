@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tests.faults.arena import EXECUTIONS, Arena
-from tests.faults.book import Verdict, check_book, read, until_counted
+from tests.faults.book import Verdict, check_book, count_of, read, until_counted
 from tests.faults.feeder import Feeder, Message
 from tests.faults.ledger import Event, Ledger, Poison, make_ledger
 from tests.faults.service import ServiceProcess
@@ -58,7 +58,7 @@ class Ingest:
     async def until_recorded(self, seconds: float) -> float:
         """Until an event is recorded that came after now; returns how long, or `seconds` when none came."""
         began, since = time.monotonic(), datetime.now(UTC)
-        while not (await read(self.arena.address, RECORDED, since))[0]["count"]:
+        while not await count_of(self.arena.address, RECORDED, since) > 0:
             if time.monotonic() - began > seconds:
                 return seconds
             await asyncio.sleep(0.05)

@@ -1,0 +1,129 @@
+"""Queues that are missing, deleted, made again, foreign; and the queue of dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from model_service.consumers.dead_letter_office import DEAD_LETTER_QUEUE
+from tests.faults.arena import EXECUTIONS, Arena
+from tests.faults.broker_limits import memory_alarm
+from tests.faults.ingest import Ingest, ingest
+from tests.faults.ledger import make_ledger
+from tests.faults.poison import KINDS, poisons
+from tests.faults.scenario import Scenario
+
+pytestmark = pytest.mark.faults
+WITHIN_SECONDS = 15.0
+FOREIGN = {"x-message-ttl": 86_400_000, "x-max-length": 100_000, "x-overflow": "drop-head"}
+PART = 300
+COPIES_SECONDS = 90.0
+
+
+@asynccontextmanager
+async def quiet(arena: Arena, **settings: object) -> AsyncIterator[tuple[Ingest, list[slice]]]:
+    """A service that has nothing to do yet, and a ledger of events to be fed part by part."""
+    ledger = make_ledger(9, 1_000, datetime.now(UTC))
+    async with arena.database() as database:
+        await ledger.seed(database)
+    run = Ingest(arena, ledger, [], arena.service(None, **settings))
+    run.service.start()
+    try:
+        yield run, [slice(start, start + PART) for start in range(0, len(ledger.events), PART)]
+    finally:
+        for feeder in run.feeders:
+            await feeder.abandon()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("is_ours", [True, False], ids=["ours", "of_others"])
+async def test_execution_queue_missing_deleted_made_again_foreign(
+    arena: Arena, scenario: Scenario, is_ours: bool
+) -> None:
+    async with quiet(arena, EXECUTION_QUEUE_IS_OURS=str(is_ours).lower()) as (run, parts):
+        if is_ours:
+            await arena.until_consumers(EXECUTIONS, 1)
+        else:
+            await run.service.until_logged("queue_absent", 0, 30.0, queue=EXECUTIONS)
+            await arena.declare_queue(EXECUTIONS)
+        slowest = await feed_and_count(run, parts[0])
+        # What lies in a queue that somebody deletes is gone, so it is emptied first; then it is made by somebody else.
+        await arena.delete_queue(EXECUTIONS)
+        if is_ours:
+            await arena.until_consumers(EXECUTIONS, 1)
+        else:
+            await asyncio.sleep(2.0)
+            await arena.declare_queue(EXECUTIONS)
+        slowest = max(slowest, await feed_and_count(run, parts[1]))
+        await arena.delete_queue(EXECUTIONS)
+        # Between the two the service may have made it again as its own.
+        await arena.delete_and_declare(EXECUTIONS, FOREIGN)
+        slowest = max(slowest, await feed_and_count(run, parts[2]))
+        run.service.kill()
+        run.service.start()
+        await feed_and_count(run, parts[3])
+        verdict = await run.settle()
+    scenario.conclude(verdict, recovery_seconds=slowest, within_seconds=WITHIN_SECONDS)
+
+
+async def feed_and_count(run: Ingest, part: slice) -> float:
+    """Send a part, and wait until all of it is in the book; returns how long the first took."""
+    feeding = asyncio.create_task(run.feed(run.ledger.events[part], per_second=200.0))
+    took = await run.until_recorded(60.0)
+    await feeding
+    await run.until_all_counted()
+    return took
+
+
+@pytest.mark.timeout(300)
+async def test_dead_letter_queue_deleted_and_foreign(arena: Arena, scenario: Scenario) -> None:
+    async with ingest(arena, orders=200, per_second=20.0) as run:
+        await feed_poison(run, 0)
+        copies = await until_depth(arena, len(KINDS))
+        await arena.delete_queue(DEAD_LETTER_QUEUE)
+        await feed_poison(run, 1)
+        copies += await until_depth(arena, len(KINDS))
+        # Foreign: with a bound, so that what comes first is dropped; the table is the record.
+        await arena.delete_and_declare(DEAD_LETTER_QUEUE, {"x-max-length": 5, "x-overflow": "reject-publish"})
+        await feed_poison(run, 2)
+        copies += await until_depth(arena, 5)
+        verdict = await run.settle()
+    scenario.note(copies=copies)
+    scenario.conclude(verdict)
+    assert copies >= 2 * len(KINDS) + 5, "copies are missing"
+
+
+@pytest.mark.timeout(300)
+async def test_broker_takes_no_copies_of_dead_letters(arena: Arena, scenario: Scenario) -> None:
+    async with ingest(arena, orders=200, per_second=20.0) as run:
+        # In the queue before the broker blocks all publishers, the feeder included.
+        run.service.kill()
+        await feed_poison(run, 0)
+        async with memory_alarm(arena.broker):
+            run.service.start()
+            recovery = await run.until_recorded(60.0)
+            await asyncio.sleep(10.0)
+        copies = await until_depth(arena, len(KINDS))
+        verdict = await run.settle()
+    scenario.note(copies=copies)
+    scenario.conclude(verdict, recovery_seconds=recovery)
+    assert copies >= len(KINDS), "copies are missing"
+
+
+async def feed_poison(run: Ingest, round_number: int) -> None:
+    """One of each kind, among good events."""
+    await run.feed(poisons(round_number), per_second=100.0)
+
+
+async def until_depth(arena: Arena, count: int) -> int:
+    """Wait until so many copies lie in the queue of dead letters; returns how many do."""
+    deadline = asyncio.get_running_loop().time() + COPIES_SECONDS
+    while (found := await arena.depth(DEAD_LETTER_QUEUE) or 0) < count:
+        if asyncio.get_running_loop().time() > deadline:
+            break
+        await asyncio.sleep(0.2)
+    return found
