@@ -16,6 +16,7 @@ from tests.faults.book import Verdict
 from tests.faults.ingest import ingest
 from tests.faults.scenario import Scenario
 
+pytestmark = pytest.mark.faults
 WITHIN_SECONDS = 10.0
 EARLY_ACK = (sys.executable, str(Path(early_ack.__file__)), "run")
 DATABASE_DELAY_SECONDS = 0.005
@@ -35,7 +36,6 @@ async def kill_under_load(arena: Arena, kills: int, program: Sequence[str] | Non
         return await run.settle(stall_seconds=10.0), slowest
 
 
-@pytest.mark.faults
 @pytest.mark.timeout(400)
 async def test_service_killed_20_times_under_load(arena: Arena, scenario: Scenario) -> None:
     verdict, slowest = await kill_under_load(arena, kills=20)
