@@ -190,7 +190,7 @@ def entries(side: st.SearchStrategy[Side] = SIDES) -> st.SearchStrategy[Entry]:
 
 
 def barriers(*, both: bool = False) -> st.SearchStrategy[Barriers]:
-    """Barriers near 100, each absent at times unless `both`, and a horizon of one to eight minutes, not always whole."""
+    """Barriers near 100, each absent at times unless `both`; a horizon of one to eight minutes, not always whole."""
     present = st.sampled_from([0.5, 1.0, 2.5, 5.0])
     distance = present if both else st.none() | present
     horizon = st.integers(60, 480).map(lambda seconds: timedelta(seconds=seconds))
