@@ -124,7 +124,7 @@ class PositionBook:
         fills: list[_SourcedFill] = []
         for observation in observations:
             owner = owners[observation.signal_id]
-            order, rise = known.take(replace(observation, signal_id=str(owner.signal_id)))
+            order, rise = known.take(_under(observation, str(owner.signal_id)))
             if rise is not None:
                 fills.append(_SourcedFill(observation, order.order_id, _fill(observation, owner, rise)))
         await self._write_progress(connection, known, now)
@@ -228,6 +228,11 @@ class _OpenLots:
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _under(observation: Observation, signal_id: str) -> Observation:
+    """A signal's identifier may come in any spelling of a UUID; it is known by one."""
+    return observation if observation.signal_id == signal_id else replace(observation, signal_id=signal_id)
 
 
 def _fill(observation: Observation, owner: Owner, rise: FillRise) -> Fill:
