@@ -41,9 +41,10 @@ UPSERT_PROGRESS = """
 JOIN_FILLS = "UPDATE model_service.fills SET order_id = $2 WHERE order_id = $1 AND signal_id = $3"
 DELETE_PROGRESS = "DELETE FROM model_service.order_progress WHERE order_id = $1"
 RESERVE_IDS = """
-    SELECT nextval(pg_get_serial_sequence('model_service.fills', 'fill_id')) AS fill_id,
-           nextval(pg_get_serial_sequence('model_service.lots', 'lot_id')) AS lot_id
-    FROM generate_series(1, $1::int)
+    WITH sequences AS MATERIALIZED (
+        SELECT pg_get_serial_sequence('model_service.fills', 'fill_id')::regclass AS fills,
+               pg_get_serial_sequence('model_service.lots', 'lot_id')::regclass AS lots)
+    SELECT nextval(fills) AS fill_id, nextval(lots) AS lot_id FROM sequences, generate_series(1, $1::int)
 """
 INSERT_FILLS = """
     INSERT INTO model_service.fills (
