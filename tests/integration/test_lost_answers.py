@@ -133,3 +133,16 @@ async def test_a_slot_fires_with_its_run_or_not_at_all(hole: BlackHole, distant:
     with pytest.raises(SlotTaken):
         await store.request(requested(3), "test", previous=UUID(int=2), slot=slot)
     assert [run.run_id for run in await store.live_runs()] == [UUID(int=2)]
+
+
+async def test_the_last_words_of_the_server_end_a_connection(
+    hole: BlackHole, distant: Database, database: Database
+) -> None:
+    pid = await distant.fetchval("SELECT pg_backend_pid()")
+    hole.hide_ends()
+    await database.execute("SELECT pg_terminate_backend($1)", pid)
+    await hole.has_hidden_end.wait()
+    await asyncio.sleep(0.1)
+    with pytest.raises(DatabaseUnavailable):
+        await distant.fetchval("SELECT 1")
+    assert await distant.fetchval("SELECT pg_backend_pid()") != pid

@@ -20,6 +20,8 @@ class BlackHole:
         self._passing = asyncio.Event()
         self._passing.set()
         self._losing: bytes | None = None
+        self._hiding_ends = False
+        self.has_hidden_end = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._listener: asyncio.Server | None = None
@@ -36,6 +38,10 @@ class BlackHole:
     def lose_answer_to(self, words: bytes) -> None:
         """Let the next packet with these words through, and cut its connection when the server has answered."""
         self._losing = words
+
+    def hide_ends(self) -> None:
+        """From now on a connection that the server ends stays open for the client, which hears its last words."""
+        self._hiding_ends = True
 
     @property
     def has_lost(self) -> bool:
@@ -75,7 +81,9 @@ class BlackHole:
         except OSError:
             pass
         finally:
-            if not self._losing:
+            if self._hiding_ends:
+                self.has_hidden_end.set()
+            elif not self._losing:
                 sink.close()
 
     async def open(self) -> None:

@@ -13,7 +13,14 @@ import asyncpg
 import structlog
 
 from model_service.database import pool
-from model_service.database.driver_errors import UNAVAILABLE, Connection, cancellation_behind, cause, is_lost
+from model_service.database.driver_errors import (
+    UNAVAILABLE,
+    Connection,
+    cancellation_behind,
+    cause,
+    is_confused,
+    is_lost,
+)
 from model_service.database.sessions import SETTINGS, SessionNames
 from model_service.database.sqlstate import is_conflict, is_server_state
 from model_service.database.watch import ServerWatch
@@ -150,6 +157,8 @@ class Database:
         except Exception as error:
             if is_conflict(error):
                 raise TransactionConflict(str(self._unavailable(cause(error)))) from error
+            if is_confused(error):
+                connection.terminate()
             if is_lost(connection, error) or is_server_state(error):
                 _let_cancellation_pass(error)
                 raise self._unavailable(taken_from.end_reason or cause(error)) from error

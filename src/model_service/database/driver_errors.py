@@ -13,6 +13,7 @@ GONE = (
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.InternalClientError,  # a statement met the server's last words, which end the connection a moment later
 )
 """What PostgreSQL or its driver says when the server or the connection has gone, and at no other time."""
 UNAVAILABLE = (
@@ -34,6 +35,11 @@ def is_lost(connection: Connection, error: BaseException) -> bool:
         # Also the driver's word for wrong arguments and wrong use, which no waiting would mend.
         return _is_closed(connection)
     return isinstance(error, OSError | TimeoutError) and _is_from_driver(error)
+
+
+def is_confused(error: BaseException) -> bool:
+    """Whether the driver does not know any more in which state the connection is: it cannot be used again."""
+    return isinstance(error, asyncpg.InternalClientError)
 
 
 def cancellation_behind(error: BaseException) -> asyncio.CancelledError | None:
