@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import aio_pika
@@ -22,6 +22,7 @@ from model_service.database.outbox import Outbox
 from model_service.messaging.postgres import PostgresTransport
 from model_service.messaging.rabbitmq import RabbitTransport
 from model_service.messaging.rabbitmq_echo import echo_queue
+from model_service.messaging.rabbitmq_lease import RabbitPublishingLease
 from model_service.messaging.transport import (
     OutgoingMessage,
     PublishingLease,
@@ -402,4 +403,102 @@ async def test_a_broker_without_memory_gets_no_signal_and_delivers_none_late(
         assert await statuses(database) == {"published": 3, "expired": 3}
         assert (await delivered(transport, 3))[1:] == [str(one) for one in ids(later)]
         await publisher.close()
+    await _clean(private_broker.url)
+
+
+async def test_what_no_queue_took_stays_known_when_the_database_and_the_lease_are_lost(
+    rabbit: Adapter, rabbitmq_url: str
+) -> None:
+    """The echo has an unroutable signal too, so what the process knows goes first."""
+    async with connected(rabbit) as transport, await aio_pika.connect(rabbitmq_url) as connection:
+        outbox = FailingOnce(rabbit.database, PUBLISHER_ROLE)
+        publisher = SignalPublisher(outbox, transport)
+        await with_signals(rabbit.database, *signals(1))
+        assert await step(publisher) == 1
+        exchange = await (channel := await connection.channel()).get_exchange(SIGNAL_EXCHANGE)
+        await (await channel.get_queue(SIGNAL_QUEUE)).unbind(exchange, SIGNAL_QUEUE)
+        await with_signals(rabbit.database, *signals(1))
+        outbox.fails = True
+        with pytest.raises(DatabaseUnavailable):
+            await publisher.step(CLOCK.now())
+        await publisher._lease.release()  # type: ignore[union-attr]
+        await with_signals(rabbit.database, *signals(1))
+        assert await step(publisher) == 1
+        assert await statuses(rabbit.database) == {"published": 2, "unroutable": 1}
+        await publisher.close()
+
+
+class FailingOnce(Outbox):
+    """An outbox whose database is away for one writing."""
+
+    fails = False
+
+    async def settle(self, states: Mapping[UUID, str], now: datetime) -> None:
+        if states and self.fails:
+            self.fails = False
+            raise DatabaseUnavailable("away for a moment")
+        await super().settle(states, now)
+
+
+async def test_the_broker_forgets_a_signal_before_it_expires(rabbit: Adapter, rabbitmq_url: str) -> None:
+    async with connected(rabbit) as transport, await aio_pika.connect(rabbitmq_url) as connection:
+        lease = await lease_of(transport, ROUTE)
+        await lease.publish([message("short", seconds=5.0), message("long", seconds=60.0)])
+        queue = await (await connection.channel()).get_queue(SIGNAL_QUEUE)
+        expirations = {}
+        while (one := await queue.get(no_ack=True, fail=False)) is not None:
+            expirations[one.message_id] = float(str(one.expiration))
+        # A tenth of what is left, or a second, is for the way to the commit.
+        assert 0 < expirations["short"] <= 4.5
+        assert 0 < expirations["long"] <= 59.0
+        await lease.release()
+
+
+class Jumping:
+    """A clock that has jumped ahead by the time it is asked again."""
+
+    def __init__(self) -> None:
+        self.jumps: list[float] = []
+
+    def now(self) -> datetime:
+        """The present, and the next jump."""
+        return CLOCK.now() + timedelta(seconds=self.jumps.pop(0) if self.jumps else 0.0)
+
+
+async def test_messages_that_took_too_long_to_be_read_are_not_committed(rabbit: Adapter, rabbitmq_url: str) -> None:
+    clock = Jumping()
+    made = Adapter(lambda: RabbitTransport(rabbitmq_url, clock=clock), rabbit.database, True)
+    async with connected(made) as transport:
+        lease = await lease_of(transport, ROUTE)
+        # The probe, the beginning, and the moment before the commit: later than a tenth of the time that was left.
+        clock.jumps = [0.0, 0.0, 0.6]
+        assert await lease.publish([message("slow", seconds=5.0)]) == [PublishOutcome.NOT_SENT]
+        assert clock.jumps == []
+        assert await lease.publish([message("quick", seconds=5.0)]) == [PublishOutcome.CONFIRMED]
+        assert await delivered(transport, 1) == ["quick"]
+        await lease.release()
+
+
+async def test_an_alarm_between_the_probe_and_the_messages_delivers_nothing_late(
+    database: Database, private_broker: PrivateBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sees_nothing(_: RabbitPublishingLease) -> None:
+        return None
+
+    adapter = Adapter(lambda: RabbitTransport(private_broker.url, clock=CLOCK), database, True)
+    async with connected(adapter) as transport:
+        lease = await lease_of(transport, ROUTE)
+        monkeypatch.setattr(RabbitPublishingLease, "_why_closed", sees_nothing)
+        await private_broker.set_memory_alarm(True)
+        try:
+            outcomes = await lease.publish([message(str(number), seconds=2.0) for number in range(3)])
+        finally:
+            await private_broker.set_memory_alarm(False)
+        assert outcomes == [PublishOutcome.UNKNOWN] * 3
+        monkeypatch.undo()
+        successor = await lease_of(transport, ROUTE)
+        assert await accepted(successor) == []
+        await successor.publish([message("after")])
+        assert await delivered(transport, 1) == ["after"]
+        await successor.release()
     await _clean(private_broker.url)

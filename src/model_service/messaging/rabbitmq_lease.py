@@ -35,8 +35,6 @@ from model_service.messaging.transport import (
 log = structlog.get_logger()
 
 ANSWER_SECONDS = 5.0
-WINDOW = 64
-"""Messages in one transaction."""
 ROUTE_SECONDS = 1.0
 """How long exchange, queue and binding are taken to be there."""
 SETTLE_SECONDS = 0.5
@@ -110,15 +108,13 @@ class RabbitPublishingLease:
         self._renewed_at = time.monotonic()
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
-        """As the port says: in transactions, each after a probe. Raises TransportUnavailable."""
-        outcomes: list[PublishOutcome] = []
-        for start in range(0, len(messages), WINDOW):
-            if (reason := await self._why_closed()) is not None:
-                if start == 0:
-                    raise TransportUnavailable(f"RabbitMQ takes no messages: {reason}")
-                break
-            outcomes += await self._publish_window(messages[start : start + WINDOW])
-        return outcomes + [PublishOutcome.NOT_SENT] * (len(messages) - len(outcomes))
+        """As the port says: after a probe, in one transaction. Raises TransportUnavailable."""
+        if (reason := await self._why_closed()) is not None:
+            raise TransportUnavailable(f"RabbitMQ takes no messages: {reason}")
+        now = self._clock.now()
+        lasting = [message for message in messages if message.expires_at is None or message.expires_at > now]
+        outcomes = await self._transact(lasting, now) if lasting else {}
+        return [outcomes.get(message.message_id, PublishOutcome.NOT_SENT) for message in messages]
 
     async def release(self) -> None:
         """As the port says: the whole connection ends."""
@@ -165,37 +161,36 @@ class RabbitPublishingLease:
             return "it lacks memory or disk"
         return None if outcome is PublishOutcome.CONFIRMED else f"a probe was {outcome}"
 
-    async def _publish_window(self, window: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
-        now = self._clock.now()
-        outcomes = dict.fromkeys((message.message_id for message in window), PublishOutcome.NOT_SENT)
-        lasting = [message for message in window if message.expires_at is None or message.expires_at > now]
+    async def _transact(self, messages: Sequence[OutgoingMessage], now: datetime) -> dict[str, PublishOutcome]:
+        """Outcomes by message_id; what has none was not sent."""
         try:
-            outcomes |= await self._transact(lasting, now) if lasting else {}
+            return await self._put_and_commit(messages, now)
         except (TransportUnavailable, *REFUSALS) as error:
             if not self._connection.lost.is_set():
-                log.error("publish_unconfirmed", count=len(lasting), reason=describe(error))
+                log.error("publish_unconfirmed", count=len(messages), reason=describe(error))
             self._connection.cut()
-            outcomes |= {message.message_id: PublishOutcome.UNKNOWN for message in lasting}
+            return {message.message_id: PublishOutcome.UNKNOWN for message in messages}
         except asyncio.CancelledError:
             # Nobody hears the broker's word any more.
             self._connection.cut()
             raise
-        return [outcomes[message.message_id] for message in window]
 
-    async def _transact(self, messages: Sequence[OutgoingMessage], now: datetime) -> dict[str, PublishOutcome]:
-        within = min(commit_within(message, now) for message in messages)
-        await self._transaction.put(messages, now, ANSWER_SECONDS)
-        if self._clock.now() - now > within:
+    async def _put_and_commit(self, messages: Sequence[OutgoingMessage], now: datetime) -> dict[str, PublishOutcome]:
+        await self._transaction.put(messages, now, _answer_seconds(messages, now))
+        later = self._clock.now()
+        if later - now > min(commit_within(message, now) for message in messages):
             # Their expirations count from the commit, so they would outlive their time.
             await self._transaction.roll_back()
             return {}
-        returned = await self._transaction.commit(messages, ANSWER_SECONDS)
-        return {
-            message.message_id: PublishOutcome.UNROUTABLE
-            if message.message_id in returned
-            else PublishOutcome.CONFIRMED
-            for message in messages
-        }
+        returned = await self._transaction.commit(messages, _answer_seconds(messages, later))
+        confirmed = {message.message_id: PublishOutcome.CONFIRMED for message in messages}
+        return confirmed | dict.fromkeys(returned, PublishOutcome.UNROUTABLE)
+
+
+def _answer_seconds(messages: Sequence[OutgoingMessage], now: datetime) -> float:
+    """How long to wait for the broker: not past the first expiry, when it is better to cut the connection."""
+    ends = [message.expires_at for message in messages if message.expires_at is not None]
+    return min([ANSWER_SECONDS, *((end - now).total_seconds() for end in ends)])
 
 
 async def _take_role(connection: BrokerConnection, role: str) -> None:

@@ -75,12 +75,13 @@ class SignalPublisher:
         try:
             self._written.clear()
             await self._outbox.take(now)
+            # First what this process knows itself: the echo also has what no queue took.
+            await self._write_outcomes(now)
             await self._record_accepted(lease, now, complete=True)
             await self._outbox.mark_ordered(now)
         except BaseException:
             await lease.release()
             raise
-        self._unwritten = {}
         self._lease = lease
         return lease
 
