@@ -66,3 +66,16 @@ def test_the_state_of_a_signal_is_that_of_all_its_orders(states: list[str], expe
     orders = [OrderProgress(f"order-{n}", "signal-1", OrderStatus(state)) for n, state in enumerate(states)]
     for order in (orders, orders[::-1]):
         assert KnownOrders(order).state_of("signal-1") is OrderStatus(expected)
+
+
+def test_an_order_that_is_reported_for_two_signals_has_its_state_for_both() -> None:
+    known = KnownOrders(())
+    known.take(flat(0, "row-1"))
+    other = replace(flat(0, "row-1"), event_id="again", signal_id="signal-2", quantity=Decimal(0), price=None)
+    _, rise = known.take(other)
+    assert rise is None
+    assert known.state_of("signal-2") is OrderStatus.FILLED
+    known.take(flat(1, "exchange-1"))
+    known.take(total(Decimal(2)))
+    assert known.joined, "the order is known by one identifier now"
+    assert known.state_of("signal-2") is OrderStatus.FILLED

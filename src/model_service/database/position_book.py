@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from model_service.contracts.executions import Observation
 from model_service.contracts.types import OrderStatus
@@ -17,6 +18,8 @@ from model_service.database.decisions import lot_from
 from model_service.trades.fills import FillRise, OrderProgress
 from model_service.trades.ledger import Fill, Lot, LotClosure, apply_fill
 from model_service.trades.orders import KnownOrders
+
+log = structlog.get_logger()
 
 # Each statement writes the rows of a whole batch, given column by column.
 PROGRESS = """
@@ -126,6 +129,10 @@ class PositionBook:
         for observation in observations:
             owner = owners[observation.signal_id]
             order, rise = known.take(_under(observation, str(owner.signal_id)))
+            if order.signal_id != str(owner.signal_id):
+                log.warning(
+                    "order_of_two_signals", order_id=order.order_id, first=order.signal_id, second=str(owner.signal_id)
+                )
             if rise is not None:
                 fills.append(_SourcedFill(observation, order.order_id, _fill(observation, owner, rise)))
         await self._write_progress(connection, known, now)

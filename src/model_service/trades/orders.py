@@ -53,11 +53,13 @@ class KnownOrders:
         for other in found[1:]:
             self._join(other.order_id, after.order_id)
         self._keep(after)
+        # A report may name an order that another signal's reports have named: then it stands for both.
+        self._of_signal[observation.signal_id].add(after.order_id)
         self.changed[after.order_id] = after
         return after, rise
 
     def state_of(self, signal_id: str) -> OrderStatus:
-        """The state of a signal by all of its orders. Raises ValueError when none is known."""
+        """The state of a signal by all orders that are its own or were reported for it; ValueError without any."""
         return min((self._orders[key].status for key in self._of_signal[signal_id]), key=PRECEDENCE.index)
 
     def _found(self, observation: Observation) -> list[OrderProgress]:
@@ -73,6 +75,10 @@ class KnownOrders:
             self._names[order.other_order_id] = order.order_id
 
     def _join(self, gone: str, into: str) -> None:
-        self._of_signal[self._orders.pop(gone).signal_id].discard(gone)
+        del self._orders[gone]
+        for orders in self._of_signal.values():
+            if gone in orders:
+                orders.remove(gone)
+                orders.add(into)
         self.changed.pop(gone, None)
         self.joined[gone] = into
