@@ -22,6 +22,7 @@ from tests.integration.test_dead_letter_desk import EXECUTIONS, TICKER, event
 from tests.support.builders import NOON
 
 UNDERSTOOD, STILL_BAD, FROM_THE_MARKET, UNREADABLE = 1, 2, 3, 4
+TOO_LARGE, NO_UTF_8 = str(2**63), "caf\udce9"
 LONG = b'{"event_id": "' + b"x" * 10_000 + b'"}'
 
 
@@ -94,6 +95,7 @@ async def test_one_letter_is_shown_whole_or_cut_as_text_or_hexadecimal(database:
     assert (shown["state"], shown["occurrences"], shown["copied_at"]) == ("open", 1, None)
     unreadable = (await dlq("show", str(UNREADABLE), "--json", **settings)).json
     assert (unreadable["body"], unreadable["body_encoding"]) == (b"\xff\x00\x1b[31m".hex(), "hex")
+    assert (await dlq("show", str(2**63 - 1), **settings)).code == 3
     missing = await dlq("show", "99", **settings)
     assert (missing.code, missing.output) == (3, "")
     assert "no dead letter 99" in missing.errors
@@ -156,11 +158,17 @@ async def test_drop_asks_at_a_terminal(database: Database, answer: bytes, code: 
     "arguments",
     [
         ("requeue",), ("requeue", "1", "--all"), ("requeue", "1", "--reason", "x"), ("show", "x"),
-        ("list", "--limit", "0"), ("drop", "1"),
+        ("list", "--limit", "0"), ("drop", "1"), ("show", "99999999999999999999"), ("show", TOO_LARGE), ("show", "0"),
+        ("requeue", TOO_LARGE), ("drop", TOO_LARGE, "--why", "w", "--yes"), ("drop", "1", "--why", NO_UTF_8, "--yes"),
+        ("list", "--source", NO_UTF_8), ("list", "--reason", NO_UTF_8), ("requeue", "--all", "--reason-code", NO_UTF_8),
+        ("drop", "--all", "--source", NO_UTF_8, "--why", "w", "--yes"), ("show", NO_UTF_8),
     ],
 )  # fmt: skip
 async def test_wrong_arguments_are_usage_and_need_no_database(arguments: Sequence[str]) -> None:
-    assert (await dlq(*arguments, POSTGRES_HOST="127.0.0.1", POSTGRES_PORT=1)).code == 2
+    answer = await dlq(*arguments, POSTGRES_HOST="127.0.0.1", POSTGRES_PORT=1)
+    assert (answer.code, answer.output) == (2, "")
+    assert "Usage:" in answer.errors
+    assert "Traceback" not in answer.errors
 
 
 async def test_a_database_that_is_away_or_not_there_is_said_so(tmp_path: Path) -> None:

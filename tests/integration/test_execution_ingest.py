@@ -236,3 +236,27 @@ async def _until_someone_waits_for_a_lock(database: Database) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.02)
+
+
+async def test_an_execution_from_the_far_future_is_a_dead_letter(
+    database: Database, transport: Transport, queue: str
+) -> None:
+    events = flat_event("good"), flat_event("late", executed_at="2199-12-31T00:00:00Z")
+    await take(await consumer_with(database, transport, queue, *events), 2)
+    assert await recorded(database) == ["good"]
+    letter = await database.fetchrow("SELECT reason_code, reason FROM model_service.dead_letters")
+    assert letter is not None
+    assert letter["reason_code"] == "invalid_value"
+    assert "executed_at" in letter["reason"]
+    assert "the service's clock" in letter["reason"]
+
+
+async def test_a_fill_is_not_earlier_than_its_signal(database: Database, transport: Transport, queue: str) -> None:
+    await take(await consumer_with(database, transport, queue, flat_event("old", executed_at="2000-01-01")), 1)
+    await ExecutionStore(database).derive(NOON)
+    times = await database.fetch(
+        "SELECT executed_at, opened_at, first_filled_at, decided_at FROM model_service.fills"
+        " JOIN model_service.lots USING (signal_id) JOIN model_service.trading_signals USING (signal_id)"
+    )
+    assert len(times) == 1
+    assert len(set(times[0].values())) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from model_service.contracts.types import InvalidMessage, OrderStatus, Side
 from tests.support.strategies import mutations
 
 REAL_EVENTS = Path(__file__).parents[2].parent / "shared" / "samples" / "order-events.jsonl"
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 FLAT: dict[str, Any] = {
     "event_id": "test-event-001",
@@ -93,7 +95,7 @@ SAMPLES = (FLAT, NESTED, REJECTED)
 
 
 def decode(body: Mapping[str, Any]) -> Observation:
-    return decode_execution(json.dumps(body).encode())
+    return decode_execution(json.dumps(body).encode(), NOW)
 
 
 def with_member(body: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def without_member(body: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 def refusal(body: bytes | Mapping[str, Any]) -> InvalidMessage:
     with pytest.raises(InvalidMessage) as caught:
-        decode_execution(body if isinstance(body, bytes) else json.dumps(body).encode())
+        decode_execution(body if isinstance(body, bytes) else json.dumps(body).encode(), NOW)
     return caught.value
 
 
@@ -188,7 +190,7 @@ def test_side_in_any_case(written: str, side: Side) -> None:
 @pytest.mark.parametrize("written", ['"0.1"', "0.1", "1e-1"])
 def test_decimals_as_strings_or_numbers_lose_no_digit(written: str) -> None:
     body = json.dumps(with_member(FLAT, "execution_quantity", "?")).replace('"?"', written)
-    assert decode_execution(body.encode()).quantity == Decimal("0.1")
+    assert decode_execution(body.encode(), NOW).quantity == Decimal("0.1")
 
 
 def test_zero_of_any_exponent_becomes_a_plain_zero() -> None:
@@ -252,6 +254,18 @@ def test_invalid_values_are_refused_where_they_stand(sample: dict[str, Any], pat
     assert (error.code, error.field) == ("invalid_value", path)
 
 
+@pytest.mark.parametrize(
+    ("sample", "path"),
+    [(FLAT, "executed_at"), (NESTED, "order.executed_at"), (REJECTED, "timestamp")],
+    ids=["flat", "nested", "the event's own time"],
+)
+@pytest.mark.parametrize("moment", ["2026-11-25T00:05:00.001", "2199-01-01", "1969-12-31T23:59:59", "1970-01-01"])
+def test_a_time_in_the_future_or_before_2000_is_refused(sample: dict[str, Any], path: str, moment: str) -> None:
+    error = refusal(with_member(sample, path, moment))
+    assert (error.code, error.field) == ("invalid_value", path)
+    assert decode(with_member(sample, path, "2026-11-25T00:05:00")).executed_at == NOW + timedelta(minutes=5)
+
+
 def test_a_filled_order_has_a_quantity() -> None:
     error = refusal(with_member(with_member(NESTED, "event_type", "filled"), "order.filled_quantity", "0"))
     assert error.field == "order.filled_quantity"
@@ -287,7 +301,7 @@ def test_what_is_no_execution_event_is_refused(body: bytes, code: str) -> None:
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_arbitrary_bytes_are_refused_and_nothing_worse(body: bytes) -> None:
     with pytest.raises(InvalidMessage):
-        decode_execution(body)
+        decode_execution(body, NOW)
 
 
 @given(mutations(SAMPLES))
@@ -326,7 +340,7 @@ def real_events() -> list[dict[str, Any]]:
 
 def assert_read_or_refused(body: bytes) -> None:
     try:
-        observation = decode_execution(body)
+        observation = decode_execution(body, NOW)
     except InvalidMessage as error:
         reason = str(error)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -24,6 +24,7 @@ from model_service.contracts.market_decoder import decode_market
 from model_service.contracts.types import InvalidMessage, Side
 
 AT = datetime(2025, 12, 11, 10, 15, 30, 123000, tzinfo=UTC)
+FAR_FUTURE_MS = 7258032000000
 
 
 def envelope(kind: str, topic: str, payload: dict[str, Any], **changes: Any) -> bytes:
@@ -70,61 +71,70 @@ def kline(topic: str = "kline.1.BTCUSDT", **payload: Any) -> bytes:
     return envelope("kline", topic, {**seen, **payload}, received_at="2025-12-11T10:16:00.050000")
 
 
+def received(at: str | None, message: bytes) -> bytes:
+    """The message with another `received_at`, or none."""
+    body = json.loads(message)
+    del body["received_at"]
+    return json.dumps(body if at is None else {**body, "received_at": at}).encode()
+
+
 def test_ticker_delta_carries_only_what_changed() -> None:
-    event = decode_market(ticker(markPrice="97250.10", bid1Price="97250.00", bid1Size="1.2"))
+    event = decode_market(ticker(markPrice="97250.10", bid1Price="97250.00", bid1Size="1.2"), AT)
     assert event == TickerEvent("BTCUSDT", AT, mark_price=97250.10, bid_price=97250.0, bid_size=1.2)
 
 
 def test_ticker_values_that_the_instrument_lacks_are_empty_texts() -> None:
-    event = decode_market(ticker(lastPrice="3.5", fundingRate="", bid1Price="", volume24h="0"))
+    event = decode_market(ticker(lastPrice="3.5", fundingRate="", bid1Price="", volume24h="0"), AT)
     assert event == TickerEvent("BTCUSDT", AT, last_price=3.5, volume_24h=0.0)
 
 
 def test_negative_funding_is_a_value() -> None:
-    event = decode_market(ticker(fundingRate="-0.0001"))
+    event = decode_market(ticker(fundingRate="-0.0001"), AT)
     assert isinstance(event, TickerEvent)
     assert event.funding_rate == -0.0001
 
 
 def test_trade_takes_its_own_time_and_the_taker_side() -> None:
     at = datetime(2025, 12, 11, 10, 15, 30, 120000, tzinfo=UTC)
-    assert decode_market(trade()) == TradeEvent("BTCUSDT", at, 97250.0, 0.2, Side.SELL)
+    assert decode_market(trade(), AT) == TradeEvent("BTCUSDT", at, 97250.0, 0.2, Side.SELL)
 
 
 def test_book_snapshot() -> None:
-    assert decode_market(book()) == BookEvent("BTCUSDT", AT, 97250.0, 1.5, 97250.1, 0.7, True)
+    assert decode_market(book(), AT) == BookEvent("BTCUSDT", AT, 97250.0, 1.5, 97250.1, 0.7, True)
 
 
 def test_book_delta_with_one_side_leaves_the_other_out() -> None:
-    event = decode_market(book(type="delta", b=[], a=[["97251", "2"]]))
+    event = decode_market(book(type="delta", b=[], a=[["97251", "2"]]), AT)
     assert event == BookEvent("BTCUSDT", AT, None, None, 97251.0, 2.0, False)
 
 
 def test_book_delta_that_moves_the_level_names_the_new_one() -> None:
-    event = decode_market(book(type="delta", b=[["97250", "0"], ["97249", "3"]], a=[["97250.1", "0"], ["97252", "1"]]))
+    event = decode_market(
+        book(type="delta", b=[["97250", "0"], ["97249", "3"]], a=[["97250.1", "0"], ["97252", "1"]]), AT
+    )
     assert event == BookEvent("BTCUSDT", AT, 97249.0, 3.0, 97252.0, 1.0, False)
 
 
 def test_book_delta_that_only_removes_keeps_the_size_of_zero() -> None:
-    event = decode_market(book(type="delta", b=[["97250", "0"]], a=None))
+    event = decode_market(book(type="delta", b=[["97250", "0"]], a=None), AT)
     assert event == BookEvent("BTCUSDT", AT, 97250.0, 0.0, None, None, False)
 
 
 def test_kline_takes_its_symbol_from_the_topic_and_ends_exclusively() -> None:
     start = datetime(2025, 12, 11, 10, 15, tzinfo=UTC)
     end = datetime(2025, 12, 11, 10, 16, tzinfo=UTC)
-    assert decode_market(kline()) == KlineEvent("BTCUSDT", start, end, 97200, 97260, 97190, 97250, 12.3, True)
+    assert decode_market(kline(), AT) == KlineEvent("BTCUSDT", start, end, 97200, 97260, 97190, 97250, 12.3, True)
 
 
 def test_unconfirmed_kline_may_end_in_the_future() -> None:
-    event = decode_market(kline(confirm=False, end=1765449899999))
+    event = decode_market(kline(confirm=False, end=1765449899999), AT)
     assert isinstance(event, KlineEvent)
     assert not event.confirmed
 
 
 @pytest.mark.parametrize("kind", ["funding", "liquidation", "order", "balance", "position", "something_new"])
 def test_kinds_that_we_do_not_use_are_none(kind: str) -> None:
-    assert decode_market(envelope(kind, "wallet", {"data": []})) is None
+    assert decode_market(envelope(kind, "wallet", {"data": []}), AT) is None
 
 
 @pytest.mark.parametrize(
@@ -166,21 +176,51 @@ def test_kinds_that_we_do_not_use_are_none(kind: str) -> None:
         (kline(high="97240"), "invalid_value", "payload.high"),
         (kline(low="97240"), "invalid_value", "payload.high"),
         (kline(volume="-1"), "invalid_value", "payload.volume"),
+        (received("2199-12-31T00:00:00", trade(T=FAR_FUTURE_MS)), "invalid_value", "received_at"),
         (envelope("ticker", "t", {"symbol": "X"}, timestamp="yesterday"), "invalid_value", "timestamp"),
         (envelope("ticker", "t", {"symbol": "X"}, timestamp="2025-12-11T10:21:30"), "invalid_value", "timestamp"),
     ],
 )
 def test_bad_input_is_refused_with_its_reason(body: bytes, code: str, field: str) -> None:
     with pytest.raises(InvalidMessage) as caught:
-        decode_market(body)
+        decode_market(body, AT)
     assert (caught.value.code, caught.value.field) == (code, field)
     assert caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (trade(T=FAR_FUTURE_MS), "payload.T"),
+        (kline(start=FAR_FUTURE_MS, end=FAR_FUTURE_MS + 59_999), "payload.end"),
+        (envelope("ticker", "t", {"symbol": "X"}, timestamp="2199-12-31T00:00:00"), "timestamp"),
+    ],
+)
+@pytest.mark.parametrize("absent", [True, False])
+def test_an_event_from_the_far_future_is_refused_with_and_without_received_at(
+    message: bytes, field: str, absent: bool
+) -> None:
+    with pytest.raises(InvalidMessage) as caught:
+        decode_market(received(None, message) if absent else message, AT)
+    assert (caught.value.code, caught.value.field) == ("invalid_value", field)
+    assert ("the service's clock" in caught.value.detail) is absent
+
+
+def test_without_received_at_five_minutes_after_the_services_clock_are_allowed() -> None:
+    body, at = received(None, trade()), datetime(2025, 12, 11, 10, 15, 30, 120000, tzinfo=UTC)
+    assert decode_market(body, at - timedelta(minutes=5)) is not None
+    with pytest.raises(InvalidMessage):
+        decode_market(body, at - timedelta(minutes=5, milliseconds=1))
+
+
+def test_a_gateway_whose_clock_is_hours_ahead_is_still_heard() -> None:
+    assert decode_market(trade(), AT - timedelta(hours=23)) is not None
 
 
 @given(st.binary(max_size=200) | st.text().map(lambda text: json.dumps({"event_type": text}).encode()))
 def test_any_bytes_give_an_event_nothing_or_a_refusal(body: bytes) -> None:
     try:
-        decode_market(body)
+        decode_market(body, AT)
     except InvalidMessage as refusal:
         str(refusal).encode()
 
@@ -194,7 +234,7 @@ def test_any_value_in_any_member_gives_an_event_or_a_refusal(make: Any, data: st
     target = body["payload"] if data.draw(st.booleans()) else body
     target[data.draw(st.sampled_from(sorted(target)))] = data.draw(JSON_VALUES)
     try:
-        decode_market(json.dumps(body).encode())
+        decode_market(json.dumps(body).encode(), AT)
     except InvalidMessage as refusal:
         str(refusal).encode()
 

@@ -86,6 +86,17 @@ def test_a_fill_without_a_time_lies_in_the_orders_life_and_before_it_was_seen(
     assert decode(status="partially_filled", executed_at=None, created_at=naive).executed_at == expected
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (datetime(2199, 1, 1), SEEN),  # noqa: DTZ001 - as the column has it
+        (datetime(1969, 1, 1), DECIDED),  # noqa: DTZ001
+    ],
+)
+def test_a_time_that_cannot_be_is_moved_to_the_nearest_that_can(written: datetime, expected: datetime) -> None:
+    assert decode(executed_at=written).executed_at == expected
+
+
 def test_times_are_utc_whatever_the_machines_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Moscow")
     time.tzset()

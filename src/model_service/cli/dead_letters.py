@@ -25,10 +25,27 @@ if TYPE_CHECKING:
 
 dlq_app = typer.Typer(no_args_is_help=True)
 
+LARGEST_ID = 2**63 - 1
+"""Of PostgreSQL's bigint."""
+
+
+def _storable(value: str | None) -> str | None:
+    """Bytes of the command line that are no UTF-8 come as lone surrogates, which PostgreSQL does not store."""
+    if value is not None and any("\ud800" <= character <= "\udfff" for character in value):
+        raise typer.BadParameter("the text must be UTF-8")
+    return value
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", min=1, help="Numbers, as `list` shows them.")]
-Source = Annotated[str | None, typer.Option(help="Only letters from this queue.")]
-ReasonCode = Annotated[str | None, typer.Option("--reason", "--reason-code", help="Only letters with this code.")]
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(metavar="[ID]...", min=1, max=LARGEST_ID, help="Numbers, as `list` shows them."),
+]
+Source = Annotated[str | None, typer.Option(callback=_storable, help="Only letters from this queue.")]
+ReasonCode = Annotated[
+    str | None,
+    typer.Option("--reason", "--reason-code", callback=_storable, help="Only letters with this code."),
+]
 EXIT_BY_OUTCOME = {
     "not_found": ExitCode.NOT_FOUND,
     "not_requeueable": ExitCode.REFUSED,
@@ -66,7 +83,7 @@ def list_letters(
 
 @dlq_app.command()
 def show(
-    dead_letter_id: Annotated[int, typer.Argument(metavar="ID", min=1)],
+    dead_letter_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=LARGEST_ID)],
     full: Annotated[bool, typer.Option(help="The whole message, however long.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -110,7 +127,7 @@ def requeue(
 
 @dlq_app.command()
 def drop(
-    why: Annotated[str, typer.Option(help="Kept in the audit log.")],
+    why: Annotated[str, typer.Option(callback=_storable, help="Kept in the audit log.")],
     ids: Ids = None,
     everything: Annotated[bool, typer.Option("--all", help="Every open letter that the filters leave.")] = False,
     source: Source = None,

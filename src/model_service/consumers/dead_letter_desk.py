@@ -92,7 +92,7 @@ class DeadLetterDesk:
         return DropOutcome.DROPPED if changed else DropOutcome.ALREADY_CLOSED
 
     async def _record(self, case: Case, now: datetime) -> RequeueOutcome:
-        observation = decode_execution(case.body)
+        observation = decode_execution(case.body, now)
         try:
             batch = await self._executions.record([(observation, case.body)], case.source, now)
         except NotStorable as refusal:

@@ -52,7 +52,7 @@ class MarketDataConsumer:
             self._held = await self._subscription.receive(wait_seconds=wait_seconds)
             self._applied = 0
         while self._applied < len(self._held):
-            self._apply(self._held[self._applied])
+            self._apply(self._held[self._applied], now)
             self._applied += 1
         await self._bars.save(self._unsaved)
         self._unsaved.clear()
@@ -63,9 +63,9 @@ class MarketDataConsumer:
         self.events += len(settled)
         return len(settled)
 
-    def _apply(self, delivery: Delivery) -> None:
+    def _apply(self, delivery: Delivery, now: datetime) -> None:
         try:
-            event = decode_market(delivery.body)
+            event = decode_market(delivery.body, now)
         except InvalidMessage as reason:
             self._letters.append((delivery.body, reason))
             log.warning("market_event_refused", queue=self._subscription.queue, code=reason.code, field=reason.field)

@@ -17,6 +17,9 @@ _LONGEST_NUMBER = 64
 _LARGEST_EXPONENT, _SMALLEST_EXPONENT = 18, -30
 _SHOWN_CHARACTERS = 80
 
+ALLOWED_LEAD = timedelta(minutes=5)
+"""How much later than the clock that it is held against an event may be."""
+
 
 def load_object(body: bytes) -> dict[str, Any]:
     """The JSON object in `body` (UTF-8). Fractions come as Decimal, so that no digit of an amount is lost.
@@ -110,6 +113,12 @@ def utc_time(value: Any, path: str) -> datetime:
     if moment is None or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
         refuse(path, value, allowed)
     return moment
+
+
+def refuse_future(moment: datetime, path: str, clock: datetime, whose: str) -> None:
+    """Raise InvalidMessage when `moment` is later than `clock` by more than ALLOWED_LEAD; `whose` names the clock."""
+    if moment > clock + ALLOWED_LEAD:
+        refuse(path, moment.isoformat(), f"at most {ALLOWED_LEAD} after {whose} {clock.isoformat()}")
 
 
 def side_value(value: Any, path: str) -> Side:

@@ -16,6 +16,7 @@ from model_service.contracts.decoding import (
     load_object,
     object_value,
     refuse,
+    refuse_future,
     required,
     side_value,
     text_value,
@@ -39,7 +40,7 @@ REPORTED_STATES = (
 FILLED_STATES = (OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED)
 
 
-def decode_execution(body: bytes) -> Observation:
+def decode_execution(body: bytes, now: datetime) -> Observation:
     """The observation in `body`, UTF-8 JSON in the flat or the nested shape.
 
     Orders are named by the exchange's identifier (`order.order_id`, `order_id`); `order.id` is order-manager's own,
@@ -47,26 +48,28 @@ def decode_execution(body: bytes) -> Observation:
     see `trades.fills.advance`.
 
     Raises:
-        InvalidMessage: whatever else the body is; nothing else is raised.
+        InvalidMessage: whatever else the body is, and one that was executed more than five minutes after `now`;
+            nothing else is raised.
 
+    >>> from datetime import UTC
     >>> decode_execution(b'''{"event_id": "e1", "order_id": "o1", "signal_id": "s1", "asset": "btcusdt", "side": "BUY",
     ...     "execution_price": 50000.0, "execution_quantity": "0.1", "execution_fees": 5.0,
-    ...     "executed_at": "2025-01-27T10:00:05Z"}''').asset
+    ...     "executed_at": "2025-01-27T10:00:05Z"}''', datetime(2025, 1, 28, tzinfo=UTC)).asset
     'BTCUSDT'
     """
     if len(body) > MAX_BODY_BYTES:
         raise InvalidMessage("too_large", "", f"The body has {len(body)} bytes; at most {MAX_BODY_BYTES} are read.")
     event = load_object(body)
     if isinstance(event.get("order"), dict):
-        return _nested(event, event["order"])
+        return _nested(event, event["order"], now)
     if "execution_quantity" in event or "execution_price" in event:
-        return _flat(event)
+        return _flat(event, now)
     raise InvalidMessage(
         "unknown_shape", "", "Neither an object `order` nor `execution_quantity` and `execution_price` are in the body."
     )
 
 
-def _flat(event: Mapping[str, Any]) -> Observation:
+def _flat(event: Mapping[str, Any], now: datetime) -> Observation:
     """Quantity, price and fees of one fill alone."""
     return Observation(
         event_id=_identifier(event, "event_id"),
@@ -79,7 +82,7 @@ def _flat(event: Mapping[str, Any]) -> Observation:
         quantity=_positive(required(event, "execution_quantity", "execution_quantity"), "execution_quantity"),
         price=_positive(required(event, "execution_price", "execution_price"), "execution_price"),
         fees=_decimal(required(event, "execution_fees", "execution_fees"), "execution_fees"),
-        executed_at=utc_time(required(event, "executed_at", "executed_at"), "executed_at"),
+        executed_at=_past_time(required(event, "executed_at", "executed_at"), "executed_at", now),
         strategy_id=_optional_text(event, "strategy_id", "strategy_id"),
         signal_price=_optional_positive(event, "signal_price"),
         reported_return=_reported_return(event),
@@ -88,7 +91,7 @@ def _flat(event: Mapping[str, Any]) -> Observation:
     )
 
 
-def _nested(event: Mapping[str, Any], order: Mapping[str, Any]) -> Observation:
+def _nested(event: Mapping[str, Any], order: Mapping[str, Any], now: datetime) -> Observation:
     """Quantity, average price and fees of the whole order so far."""
     status = _reported_state(event)
     quantity, price, fees = _totals(order, status)
@@ -103,7 +106,7 @@ def _nested(event: Mapping[str, Any], order: Mapping[str, Any]) -> Observation:
         quantity=quantity,
         price=price,
         fees=fees,
-        executed_at=_nested_time(event, order),
+        executed_at=_nested_time(event, order, now),
         strategy_id=_optional_text(_member(event, "signal"), "strategy_id", "signal.strategy_id"),
         reported_return=_reported_return(event),
         is_dry_run=_flag(order, "is_dry_run", "order.is_dry_run"),
@@ -139,12 +142,19 @@ def _average_price(order: Mapping[str, Any], quantity: Decimal) -> Decimal | Non
     return _positive(required(order, "average_price", "order.average_price"), "order.average_price")
 
 
-def _nested_time(event: Mapping[str, Any], order: Mapping[str, Any]) -> datetime:
+def _nested_time(event: Mapping[str, Any], order: Mapping[str, Any], now: datetime) -> datetime:
     """`order.executed_at`, which is set for `filled` only; else the event's own time."""
     executed_at = order.get("executed_at")
     if executed_at is not None:
-        return utc_time(executed_at, "order.executed_at")
-    return utc_time(required(event, "timestamp", "timestamp"), "timestamp")
+        return _past_time(executed_at, "order.executed_at", now)
+    return _past_time(required(event, "timestamp", "timestamp"), "timestamp", now)
+
+
+def _past_time(value: Any, path: str, now: datetime) -> datetime:
+    # An entry in the future would get no label and never reach its horizon; an exit would outlast every other sample.
+    moment = utc_time(value, path)
+    refuse_future(moment, path, now, "the service's clock")
+    return moment
 
 
 def _reported_return(event: Mapping[str, Any]) -> Decimal | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from model_service.contracts.decoding import (
     object_value,
     positive_float,
     refuse,
+    refuse_future,
     required,
     side_value,
     text_value,
@@ -22,20 +24,22 @@ from model_service.contracts.market import BookEvent, KlineEvent, MarketEvent, T
 
 _LONGEST_ASSET = 50
 _LONGEST_TOPIC = 200
-_ALLOWED_LEAD = timedelta(minutes=5)
+_ALLOWED_CLOCK_DIFFERENCE = timedelta(days=1)
 
 Object = Mapping[str, Any]
 Level = tuple[float | None, float | None]
 
 
-def decode_market(body: bytes) -> MarketEvent | None:
+def decode_market(body: bytes, now: datetime) -> MarketEvent | None:
     """The event in one message of the gateway; None for a kind that the service does not use.
 
     Raises:
         InvalidMessage: the body is no JSON object, a member is missing, or a value is not finite, not positive
-            where it is a price, or later than the gateway's own clock by more than five minutes.
+            where it is a price, or later by more than five minutes than the gateway's own clock (`received_at`), or
+            than `now` where the message has none; or `received_at` is later than `now` by more than a day.
 
-    >>> decode_market(b'{"event_type": "funding"}') is None
+    >>> from datetime import UTC
+    >>> decode_market(b'{"event_type": "funding"}', datetime(2026, 3, 2, tzinfo=UTC)) is None
     True
     """
     envelope = load_object(body)
@@ -43,10 +47,18 @@ def decode_market(body: bytes) -> MarketEvent | None:
     if decode is None:
         return None
     payload = object_value(required(envelope, "payload", "payload"), "payload")
-    return decode(envelope, payload)
+    return decode(_Envelope(envelope, now), payload)
 
 
-def _ticker(envelope: Object, payload: Object) -> TickerEvent:
+@dataclass(frozen=True, slots=True)
+class _Envelope:
+    """The message around the exchange's record, and the service's own time."""
+
+    members: Object
+    now: datetime
+
+
+def _ticker(envelope: _Envelope, payload: Object) -> TickerEvent:
     return TickerEvent(
         asset=_asset(payload, "symbol"),
         at=_envelope_time(envelope),
@@ -61,7 +73,7 @@ def _ticker(envelope: Object, payload: Object) -> TickerEvent:
     )
 
 
-def _trade(envelope: Object, payload: Object) -> TradeEvent:
+def _trade(envelope: _Envelope, payload: Object) -> TradeEvent:
     at = utc_time(required(payload, "T", "payload.T"), "payload.T")
     _refuse_future(at, envelope, "payload.T")
     return TradeEvent(
@@ -73,7 +85,7 @@ def _trade(envelope: Object, payload: Object) -> TradeEvent:
     )
 
 
-def _orderbook(envelope: Object, payload: Object) -> BookEvent:
+def _orderbook(envelope: _Envelope, payload: Object) -> BookEvent:
     kind = required(payload, "type", "payload.type")
     if kind not in ("snapshot", "delta"):
         refuse("payload.type", kind, "snapshot or delta")
@@ -90,7 +102,7 @@ def _orderbook(envelope: Object, payload: Object) -> BookEvent:
     )
 
 
-def _kline(envelope: Object, payload: Object) -> KlineEvent:
+def _kline(envelope: _Envelope, payload: Object) -> KlineEvent:
     confirmed = required(payload, "confirm", "payload.confirm")
     if not isinstance(confirmed, bool):
         refuse("payload.confirm", confirmed, "true or false")
@@ -113,7 +125,7 @@ def _kline(envelope: Object, payload: Object) -> KlineEvent:
     )
 
 
-_DECODERS: dict[str, Callable[[Object, Object], MarketEvent]] = {
+_DECODERS: dict[str, Callable[[_Envelope, Object], MarketEvent]] = {
     "ticker": _ticker,
     "trade": _trade,
     "orderbook": _orderbook,
@@ -137,17 +149,23 @@ def _optional(payload: Object, key: str, read: Callable[[Any, str], float]) -> f
     return None if value is None or value == "" else read(value, f"payload.{key}")
 
 
-def _envelope_time(envelope: Object) -> datetime:
-    at = utc_time(required(envelope, "timestamp", "timestamp"), "timestamp")
+def _envelope_time(envelope: _Envelope) -> datetime:
+    at = utc_time(required(envelope.members, "timestamp", "timestamp"), "timestamp")
     _refuse_future(at, envelope, "timestamp")
     return at
 
 
-def _refuse_future(at: datetime, envelope: Object, path: str) -> None:
+def _refuse_future(at: datetime, envelope: _Envelope, path: str) -> None:
     # The state keeps what is newest: one event from the year 2100 would make it ignore all later good ones.
-    received = envelope.get("received_at")
-    if received is not None and at > utc_time(received, "received_at") + _ALLOWED_LEAD:
-        refuse(path, at.isoformat(), f"at most {_ALLOWED_LEAD} after received_at {received}")
+    received = envelope.members.get("received_at")
+    if received is None:
+        return refuse_future(at, path, envelope.now, "the service's clock")
+    received_at = utc_time(received, "received_at")
+    # A gateway whose clock is wrong by minutes, or by its time zone, must not make the service deaf.
+    if received_at > envelope.now + _ALLOWED_CLOCK_DIFFERENCE:
+        latest = f"at most {_ALLOWED_CLOCK_DIFFERENCE} after the service's clock {envelope.now.isoformat()}"
+        refuse("received_at", received_at.isoformat(), latest)
+    return refuse_future(at, path, received_at, "received_at")
 
 
 def _kline_interval(payload: Object) -> tuple[datetime, datetime]:
@@ -158,8 +176,8 @@ def _kline_interval(payload: Object) -> tuple[datetime, datetime]:
     return start, last + timedelta(milliseconds=1)
 
 
-def _kline_asset(envelope: Object, payload: Object) -> str:
-    topic = text_value(required({**payload, **envelope}, "topic", "topic"), "topic", _LONGEST_TOPIC)
+def _kline_asset(envelope: _Envelope, payload: Object) -> str:
+    topic = text_value(required({**payload, **envelope.members}, "topic", "topic"), "topic", _LONGEST_TOPIC)
     parts = topic.split(".", 2)
     if len(parts) != 3 or parts[0] != "kline":
         refuse("topic", topic, "kline.INTERVAL.SYMBOL, such as kline.1.BTCUSDT")

@@ -33,8 +33,8 @@ def decode_order_row(row: Mapping[str, Any], *, decided_at: datetime, first_seen
     """The observation in `row`, a mapping with ORDER_COLUMNS as the database's driver gives them.
 
     Its times are UTC without a zone. A dry run's row tells the state of the order and no fill. Only a filled order has
-    a time of execution. Any other quantity was filled before it was seen and within the order's life; of these bounds
-    the earlier one is taken.
+    a time of execution, which is moved between the decision and the first sighting where it is not. Any other quantity
+    was filled before it was seen and within the order's life; of these bounds the earlier one is taken.
 
     Args:
         decided_at: when the signal of the order was decided: nothing can have been filled before.
@@ -93,7 +93,7 @@ def _number(row: Mapping[str, Any], column: str) -> Decimal:
 def _executed_at(row: Mapping[str, Any], decided_at: datetime, first_seen_at: datetime) -> datetime:
     executed_at = _utc(row["executed_at"])
     if executed_at is not None:
-        return executed_at
+        return max(decided_at, min(first_seen_at, executed_at))
     created_at = _utc(row["created_at"])
     latest = first_seen_at if created_at is None else min(first_seen_at, created_at + LONGEST_LIFE)
     return max(decided_at, latest)

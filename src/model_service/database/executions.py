@@ -29,7 +29,8 @@ LOCK = """
     FROM (SELECT unnest($1::text[]) AS name ORDER BY 1) AS names
 """
 SIGNALS = """
-    SELECT signal_id, strategy_id, asset FROM model_service.trading_signals WHERE signal_id = ANY($1::uuid[])
+    SELECT signal_id, strategy_id, asset, decided_at FROM model_service.trading_signals
+    WHERE signal_id = ANY($1::uuid[])
 """
 MARK_ORPHANS = "UPDATE model_service.execution_events SET is_orphan = true WHERE event_id = ANY($1::text[])"
 REFUSE = """
@@ -177,7 +178,7 @@ class ExecutionStore:
     async def _owners(self, connection: Connection, observations: Sequence[Observation]) -> dict[str, Owner]:
         identifiers = {text: parsed for o in observations if (parsed := _uuid(text := o.signal_id)) is not None}
         rows = await connection.fetch(self._database.sql(SIGNALS), list(set(identifiers.values())))
-        by_id = {row["signal_id"]: Owner(row["signal_id"], row["strategy_id"], row["asset"]) for row in rows}
+        by_id = {row["signal_id"]: Owner(**row) for row in rows}
         return {text: by_id[parsed] for text, parsed in identifiers.items() if parsed in by_id}
 
     async def _lock(

@@ -97,6 +97,7 @@ class Owner:
     signal_id: UUID
     strategy_id: str
     asset: str
+    decided_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +253,8 @@ def _fill(observation: Observation, owner: Owner, rise: FillRise) -> Fill:
         quantity=rise.quantity,
         price=rise.price,
         fees=rise.fees,
-        executed_at=observation.executed_at,
+        # Nothing of a signal was filled before it: an older time would label a path that the signal never saw.
+        executed_at=max(observation.executed_at, owner.decided_at),
     )
 
 
