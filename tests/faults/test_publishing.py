@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from model_service.contracts.signals import SIGNAL_EXCHANGE, SIGNAL_QUEUE
+from tests.faults import careless_resend
 from tests.faults.arena import Arena
+from tests.faults.book import Verdict
 from tests.faults.broker_limits import disk_alarm, memory_alarm
 from tests.faults.publishing import PUBLISHED, Publishing, publishing
 from tests.faults.scenario import Scenario
@@ -18,6 +23,7 @@ SIGNALS = 4_000
 FAULTS = 25
 ALARM_SECONDS = 120.0
 DROPPED_SECONDS = 1.0
+CARELESS_RESEND = (sys.executable, str(Path(careless_resend.__file__)), "run")
 ENDED = frozenset({"published", "expired"})
 
 
@@ -59,17 +65,28 @@ async def drop_confirms(run: Publishing) -> None:
 @pytest.mark.quick
 @pytest.mark.timeout(240)
 async def test_publisher_killed_and_its_confirms_dropped(arena: Arena, scenario: Scenario) -> None:
-    async with publishing(arena) as run:
-        run.expected_errors.append("publish_unconfirmed")
-        deciding = asyncio.create_task(run.decide(400, per_second=40.0))
-        await run.until_arrived(30.0)
-        await kill(run)
-        slowest = await run.until_arrived(60.0)
-        await drop_confirms(run)
-        slowest = max(slowest, await run.until_arrived(60.0))
-        await deciding
-        verdict = await run.settle()
+    verdict, slowest = await kill_and_drop_confirms(arena)
     scenario.conclude(verdict, recovery_seconds=slowest)
+
+
+@pytest.mark.timeout(240)
+async def test_a_publisher_that_sends_again_without_asking_is_caught(arena: Arena) -> None:
+    verdict, _ = await kill_and_drop_confirms(arena, CARELESS_RESEND)
+    assert not (verdict.lost or verdict.unexpected), f"nothing else may be wrong with it: {verdict}"
+    assert verdict.duplicated, "the check would pass a wrong publisher"
+
+
+async def kill_and_drop_confirms(arena: Arena, program: Sequence[str] | None = None) -> tuple[Verdict, float]:
+    """What is wrong in the end, and the longest time until signals arrived again."""
+    async with publishing(arena, program=program) as run:
+        run.expected_errors.append("publish_unconfirmed")
+        deciding = asyncio.create_task(run.decide(600, per_second=60.0))
+        slowest = await run.until_arrived(30.0)
+        for damage in (kill, drop_confirms, drop_confirms):
+            await damage(run)
+            slowest = max(slowest, await run.until_arrived(60.0))
+        await deciding
+        return await run.settle(), slowest
 
 
 @pytest.mark.timeout(400)
