@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,28 +115,36 @@ async def _end(service: ServiceProcess, verdict: Verdict) -> None:
 
 
 @asynccontextmanager
-async def ingest(
+async def prepared(
     arena: Arena,
     *,
-    orders: int = 2_000,
-    per_second: float = 200.0,
+    orders: int,
     seed: int = 1,
     program: Sequence[str] | None = None,
-    **settings: object,
+    settings: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Ingest]:
-    """A ready service that takes events of `orders` orders, which are being sent already."""
+    """A service that is starting, and a ledger of so many orders of which nothing is sent yet."""
     ledger = make_ledger(seed, orders, datetime.now(UTC))
     async with arena.database() as database:
         await ledger.seed(database)
-    await arena.declare_queue(EXECUTIONS)
-    feeder = Feeder(arena.amqp_url, EXECUTIONS, ledger.events, per_second=per_second)
-    run = Ingest(arena, ledger, [feeder], arena.service(program, **settings))
+    run = Ingest(arena, ledger, [], arena.service(program, **(settings or {})))
     run.service.start()
     try:
-        await run.service.until_ready()
-        feeder.start()
-        await run.until_recorded(20.0)
         yield run
     finally:
-        for each in run.feeders:
-            await each.abandon()
+        for feeder in run.feeders:
+            await feeder.abandon()
+
+
+@asynccontextmanager
+async def ingest(
+    arena: Arena, *, orders: int = 2_000, per_second: float = 200.0, program: Sequence[str] | None = None
+) -> AsyncIterator[Ingest]:
+    """A ready service that takes events of so many orders, which are being sent already."""
+    await arena.declare_queue(EXECUTIONS)
+    async with prepared(arena, orders=orders, program=program) as run:
+        await run.service.until_ready()
+        run.feeders.append(Feeder(arena.amqp_url, EXECUTIONS, run.ledger.events, per_second=per_second))
+        run.feeders[0].start()
+        await run.until_recorded(20.0)
+        yield run

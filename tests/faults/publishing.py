@@ -55,6 +55,10 @@ class Publishing:
             await asyncio.sleep(0.02)
         return time.monotonic() - began
 
+    async def count_recorded(self) -> int:
+        """Signals in the table: where a decision may fail, those that it has recorded."""
+        return (await count_states(self.arena.address)).total()
+
     async def until_quiet(self) -> None:
         """Until all that was decided has been sent, and has arrived or ended otherwise."""
         await self._until_settled()

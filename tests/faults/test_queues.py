@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import pytest
 
 from model_service.consumers.dead_letter_office import DEAD_LETTER_QUEUE
 from tests.faults.arena import EXECUTIONS, Arena
 from tests.faults.broker_limits import memory_alarm
-from tests.faults.ingest import Ingest, ingest
-from tests.faults.ledger import make_ledger
+from tests.faults.ingest import Ingest, ingest, prepared
 from tests.faults.poison import KINDS, poisons
 from tests.faults.scenario import Scenario
 
@@ -24,27 +20,13 @@ PART = 300
 COPIES_SECONDS = 90.0
 
 
-@asynccontextmanager
-async def quiet(arena: Arena, **settings: object) -> AsyncIterator[tuple[Ingest, list[slice]]]:
-    """A service that has nothing to do yet, and a ledger of events to be fed part by part."""
-    ledger = make_ledger(9, 1_000, datetime.now(UTC))
-    async with arena.database() as database:
-        await ledger.seed(database)
-    run = Ingest(arena, ledger, [], arena.service(None, **settings))
-    run.service.start()
-    try:
-        yield run, [slice(start, start + PART) for start in range(0, len(ledger.events), PART)]
-    finally:
-        for feeder in run.feeders:
-            await feeder.abandon()
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("is_ours", [True, False], ids=["ours", "of_others"])
 async def test_execution_queue_missing_deleted_made_again_foreign(
     arena: Arena, scenario: Scenario, is_ours: bool
 ) -> None:
-    async with quiet(arena, EXECUTION_QUEUE_IS_OURS=str(is_ours).lower()) as (run, parts):
+    async with prepared(arena, orders=1_000, settings={"EXECUTION_QUEUE_IS_OURS": str(is_ours).lower()}) as run:
+        parts = [slice(start, start + PART) for start in range(0, len(run.ledger.events), PART)]
         if is_ours:
             await arena.until_consumers(EXECUTIONS, 1)
         else:
