@@ -7,17 +7,18 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from tests.faults.arena import EXECUTIONS, Arena
 from tests.faults.book import Verdict, check_book, count_of, read, until_counted
 from tests.faults.feeder import Feeder, Message
-from tests.faults.ledger import Event, Ledger, Poison, make_ledger
+from tests.faults.ledger import SIGNAL_AGE, Event, Ledger, Poison, make_ledger
 from tests.faults.service import ServiceProcess
 
 STALL_SECONDS = 30.0
 """Without one more event recorded for so long, the rest will not come."""
 TERMINATE_SECONDS = 10.0
+SEED = 1
 RECORDED = "SELECT count(*) FROM model_service.execution_events WHERE received_at > $1"
 
 COMMITTED = "SELECT event_id, pg_xact_commit_timestamp(xmin) AS committed_at FROM model_service.fills"
@@ -119,14 +120,14 @@ async def prepared(
     arena: Arena,
     *,
     orders: int,
-    seed: int = 1,
+    age: timedelta = SIGNAL_AGE,
     program: Sequence[str] | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Ingest]:
     """A service that is starting, and a ledger of so many orders of which nothing is sent yet."""
-    ledger = make_ledger(seed, orders, datetime.now(UTC))
+    ledger = make_ledger(SEED, orders, datetime.now(UTC))
     async with arena.database() as database:
-        await ledger.seed(database)
+        await ledger.seed(database, age)
     run = Ingest(arena, ledger, [], arena.service(program, **(settings or {})))
     run.service.start()
     try:

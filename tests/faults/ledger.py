@@ -72,9 +72,9 @@ class Ledger:
     orders: Sequence[Order]
     events: Sequence[Event] = field(repr=False)
 
-    async def seed(self, database: Database) -> None:
-        """Record the signals of all orders as published ones. Raises DatabaseUnavailable."""
-        decided_at = datetime.now(UTC) - SIGNAL_AGE
+    async def seed(self, database: Database, age: timedelta = SIGNAL_AGE) -> None:
+        """Record the signals of all orders as published so long ago. Raises DatabaseUnavailable."""
+        decided_at = datetime.now(UTC) - age
         await record_published(
             database,
             [decided_signal(o.signal_id, o.strategy_id, o.asset, o.side, decided_at, 30.0) for o in self.orders],

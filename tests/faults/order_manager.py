@@ -29,11 +29,13 @@ class OrderManager:
 
     Attributes:
         arrivals: deliveries by signal_id that the broker does not call a redelivery.
+        seen: what was delivered at all; the first delivery may be lost with the connection, and is not counted then.
         late: signals that arrived after their `expires_at`, with by how many seconds.
     """
 
     url: str
     arrivals: Counter[str] = field(default_factory=Counter)
+    seen: set[str] = field(default_factory=set)
     late: dict[str, float] = field(default_factory=dict)
     is_consuming: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
@@ -80,6 +82,7 @@ class OrderManager:
     def _take(self, message: aio_pika.abc.AbstractIncomingMessage) -> None:
         now = datetime.now(UTC)
         signal = json.loads(message.body)
+        self.seen.add(signal["signal_id"])
         if not message.redelivered:
             self.arrivals[signal["signal_id"]] += 1
         lateness = now - datetime.fromisoformat(signal["expires_at"])
@@ -96,20 +99,20 @@ async def check_signals(address: DatabaseAddress, manager: OrderManager, *, fina
     verdict = Verdict()
     rows = {row["signal_id"]: row["status"] for row in await read(address, ROWS)}
     for signal_id, status in rows.items():
-        _judge(verdict, signal_id, status, manager.arrivals[signal_id], final)
-    verdict.unexpected += [f"signal {one} that is no row" for one in manager.arrivals.keys() - rows.keys()]
+        _judge(verdict, signal_id, status, manager, final)
+    verdict.unexpected += [f"signal {one} that is no row" for one in manager.seen - rows.keys()]
     verdict.unexpected += [f"signal {one} {seconds:.2f} s after its expiry" for one, seconds in manager.late.items()]
     return verdict
 
 
-def _judge(verdict: Verdict, signal_id: str, status: str, arrivals: int, final: frozenset[str]) -> None:
-    if arrivals > 1:
+def _judge(verdict: Verdict, signal_id: str, status: str, manager: OrderManager, final: frozenset[str]) -> None:
+    if (arrivals := manager.arrivals[signal_id]) > 1:
         verdict.duplicated.append(f"signal {signal_id}, {arrivals} times")
     if status not in final:
         verdict.unexpected.append(f"signal {signal_id} ended as {status}")
-    elif status == "published" and not arrivals:
+    elif status == "published" and signal_id not in manager.seen:
         verdict.lost.append(f"signal {signal_id}, published and never delivered")
-    elif status != "published" and arrivals:
+    elif status != "published" and signal_id in manager.seen:
         verdict.unexpected.append(f"signal {signal_id} is {status} and was delivered")
 
 

@@ -48,8 +48,8 @@ class Publishing:
 
     async def until_arrived(self, seconds: float) -> float:
         """Until a signal arrives that is decided now; returns how long, or `seconds` when none did."""
-        before, began = sum(self.manager.arrivals.values()), time.monotonic()
-        while sum(self.manager.arrivals.values()) <= before:
+        before, began = len(self.manager.seen), time.monotonic()
+        while len(self.manager.seen) <= before:
             if time.monotonic() - began > seconds:
                 return seconds
             await asyncio.sleep(0.02)
@@ -77,8 +77,8 @@ class Publishing:
         while True:
             states = await count_states(self.arena.address)
             left = sum(states[state] for state in UNDER_WAY)
-            arrived = sum(self.manager.arrivals.values())
-            if states.total() == self.decided and not left and len(self.manager.arrivals) >= states["published"]:
+            arrived = len(self.manager.seen)
+            if states.total() == self.decided and not left and arrived >= states["published"]:
                 return
             if (left, arrived) != last:
                 last, since = (left, arrived), time.monotonic()

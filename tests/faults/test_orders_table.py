@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -31,6 +32,7 @@ QUICK: dict[str, object] = {
     "EXECUTION_RECONCILIATION_INTERVAL_SECONDS": 0.5,
     "EXECUTION_RECONCILIATION_GRACE_SECONDS": 1,
     "EXECUTION_RECONCILIATION_SWEEP_SECONDS": 3,
+    "SIGNAL_LOST_AFTER_SECONDS": 600,
 }
 WITHIN_SECONDS = 30.0
 
@@ -39,7 +41,8 @@ WITHIN_SECONDS = 30.0
 async def test_events_and_orders_table_race_while_the_service_is_killed(arena: Arena, scenario: Scenario) -> None:
     rng = random.Random(12)
     await arena.postgres.execute(ORDERS + POSITIONS, arena.name)
-    async with prepared(arena, orders=600, settings=QUICK) as run:
+    # Decided just now: a signal that has no order when it is old is reported as lost.
+    async with prepared(arena, orders=600, age=timedelta(0), settings=QUICK) as run:
         await run.service.until_ready()
         published = [event for event in run.ledger.events if rng.random() > NEVER_PUBLISHED_SHARE]
         work = asyncio.gather(
