@@ -76,18 +76,18 @@ class OrderManager:
         await ended.wait()
 
     async def _on_message(self, message: aio_pika.abc.AbstractIncomingMessage) -> None:
-        self._take(message)
+        signal = json.loads(message.body)
+        expires_at = datetime.fromisoformat(signal["expires_at"])
+        self.take(signal["signal_id"], expires_at, datetime.now(UTC), is_redelivery=bool(message.redelivered))
         await message.ack()
 
-    def _take(self, message: aio_pika.abc.AbstractIncomingMessage) -> None:
-        now = datetime.now(UTC)
-        signal = json.loads(message.body)
-        self.seen.add(signal["signal_id"])
-        if not message.redelivered:
-            self.arrivals[signal["signal_id"]] += 1
-        lateness = now - datetime.fromisoformat(signal["expires_at"])
-        if lateness > TIMING_TOLERANCE:
-            self.late[signal["signal_id"]] = lateness.total_seconds()
+    def take(self, signal_id: str, expires_at: datetime, now: datetime, *, is_redelivery: bool) -> None:
+        """Note a delivery."""
+        self.seen.add(signal_id)
+        if not is_redelivery:
+            self.arrivals[signal_id] += 1
+        if now - expires_at > TIMING_TOLERANCE:
+            self.late[signal_id] = (now - expires_at).total_seconds()
 
 
 async def check_signals(address: DatabaseAddress, manager: OrderManager, *, final: frozenset[str]) -> Verdict:
