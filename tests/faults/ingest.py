@@ -33,6 +33,8 @@ class Ingest:
     feeders: list[Feeder]
     service: ServiceProcess
     queue: str = EXECUTIONS
+    settled_seconds: float = 0.0
+    """From the last event's confirmation until the book was right."""
 
     @property
     def sent(self) -> list[Event]:
@@ -69,7 +71,9 @@ class Ingest:
         """Send no more, wait until all is counted and acknowledged, end the service in order, and judge."""
         for feeder in self.feeders:
             await feeder.stop()
+        began = time.monotonic()
         await self.until_all_counted(stall_seconds)
+        self.settled_seconds = time.monotonic() - began
         verdict = await end_services(self.arena)
         # What was counted and not acknowledged would come back to the queue now.
         if left := await self.arena.depth(self.queue):

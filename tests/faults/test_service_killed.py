@@ -19,18 +19,19 @@ from tests.faults.scenario import Scenario
 pytestmark = pytest.mark.faults
 WITHIN_SECONDS = 10.0
 EARLY_ACK = (sys.executable, str(Path(early_ack.__file__)), "run")
-DATABASE_DELAY_SECONDS = 0.005
-"""Each way: a database in the same town."""
+DATABASE_DELAY_SECONDS = 0.02
+"""Each way, while the service is killed: so that the blow falls between receipt and commit more often than not."""
 
 
 async def kill_under_load(arena: Arena, kills: int, program: Sequence[str] | None = None) -> tuple[Verdict, float]:
     """Kill and start again under load; what is wrong in the end, and the longest time until events were recorded."""
     rng, slowest = random.Random(1), 0.0
-    arena.sql.delay(DATABASE_DELAY_SECONDS)
     async with ingest(arena, orders=500 * kills, program=program) as run:
         for _ in range(kills):
+            arena.sql.delay(DATABASE_DELAY_SECONDS)
             await asyncio.sleep(rng.uniform(0.2, 1.0))
             run.service.kill()
+            arena.sql.heal()
             run.service.start()
             slowest = max(slowest, await run.until_recorded(30.0))
         return await run.settle(stall_seconds=10.0), slowest
