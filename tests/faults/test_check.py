@@ -36,7 +36,7 @@ async def ledger(database: Database) -> Ledger:
     """Sixty orders, all of whose reports are in the book."""
     made = make_ledger(3, 60, NOW)
     await made.seed(database)
-    batch = [(decode_execution(event.body), event.body) for event in made.events]
+    batch = [(decode_execution(event.body, NOW), event.body) for event in made.events]
     await ExecutionStore(database).record(batch, "queue", NOW)
     return made
 
