@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from model_service.consumers import fills as fills_module
 from model_service.consumers.fills import FillDeriver
 from model_service.contracts.executions import Observation, ObservationKind
 from model_service.contracts.types import Side
@@ -71,6 +72,16 @@ async def test_what_a_killed_process_has_stored_is_derived_by_the_next(database:
     await append(database, *(buy(str(number)) for number in range(450)))
     await FillDeriver(ExecutionStore(database)).recover(NOON)
     assert len(await fills(database)) == 450
+
+
+async def test_a_long_queue_does_not_hold_up_the_start(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fills_module, "BATCHES_BEFORE_START", 1)
+    await with_signals(database, decided(BUY_ID, Side.BUY))
+    await append(database, *(buy(str(number)) for number in range(250)))
+    deriver = FillDeriver(ExecutionStore(database))
+    await deriver.recover(NOON)
+    assert len(await fills(database)) == 200
+    assert await deriver.step(NOON) == 50
 
 
 async def test_a_batch_whose_derivation_breaks_off_stays_where_it_was(database: Database) -> None:

@@ -6,6 +6,8 @@ from datetime import datetime
 
 from model_service.database.executions import ExecutionStore
 
+BATCHES_BEFORE_START = 10
+
 
 class FillDeriver:
     """Takes what waits in the database, whoever has stored it, and however the process ended that did."""
@@ -15,12 +17,15 @@ class FillDeriver:
         self.fills = 0
 
     async def recover(self, now: datetime) -> None:
-        """At the start: take up orphans whose signals have turned up, and all that a killed process has left.
+        """At the start: take up orphans whose signals have turned up, and what a killed process has left.
 
+        What it usually leaves is in the book before the first decision; a long queue does not hold up the start.
         Raises DatabaseUnavailable.
         """
         await self._store.recover()
-        await self.catch_up(now)
+        for _ in range(BATCHES_BEFORE_START):
+            if not await self.step(now):
+                return
 
     async def catch_up(self, now: datetime) -> None:
         """Take until nothing waits. Raises DatabaseUnavailable."""
