@@ -63,6 +63,10 @@ class NotStorable(Exception):  # noqa: N818 - what it says of the values, and wh
     """PostgreSQL refused the values of a batch; the text says why. Nothing of the batch is recorded."""
 
 
+UNDERIVABLE = (NotStorable, ValueError, ArithmeticError)
+"""No fill can be made of one of a batch: its values, or a book that does not add up."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedBatch:
     """What a batch came to: events that were new, how many of them were orphans, and the fills derived."""
@@ -99,7 +103,11 @@ class ExecutionStore:
 
         One of which no fill can be made waits, with the reason, until the next `recover`, and holds up no other.
         """
-        return await _again(lambda: self._derive(now, limit))
+        try:
+            with _refusals():
+                return await _again(lambda: self._derive(now, limit, self._enter))
+        except UNDERIVABLE:
+            return await _again(lambda: self._derive(now, limit, self._enter_by_halves))
 
     async def recover(self) -> int:
         """At the start: orphans whose signals have turned up wait again, and so does what was refused; returns both."""
@@ -138,7 +146,7 @@ class ExecutionStore:
             fills = await self._book.enter(connection, [one for one in new if one.signal_id in owners], owners, now)
         return RecordedBatch(len(new), orphans, fills)
 
-    async def _derive(self, now: datetime, limit: int) -> RecordedBatch:
+    async def _derive(self, now: datetime, limit: int, enter: _Enter) -> RecordedBatch:
         async with self._database.transaction() as connection:
             await connection.execute(self._database.sql(LOCK), DERIVING)
             rows = await connection.fetch(self._database.sql(execution_events.TAKE_QUEUED), limit)
@@ -150,28 +158,32 @@ class ExecutionStore:
             await self._lock(connection, observations, owners)
             orphans = await self._mark_orphans(connection, observations, owners)
             known = [one for one in waiting if one.observation.signal_id in owners]
-            fills = await self._enter(connection, known, owners, now)
+            fills = await enter(connection, known, owners, now)
         return RecordedBatch(len(waiting), orphans, fills)
 
     async def _enter(
         self, connection: Connection, waiting: Sequence[_Waiting], owners: Mapping[str, Owner], now: datetime
     ) -> int:
-        """Enter all at once; one of which no fill can be made is searched for by halves."""
+        return await self._book.enter(connection, [one.observation for one in waiting], owners, now)
+
+    async def _enter_by_halves(
+        self, connection: Connection, waiting: Sequence[_Waiting], owners: Mapping[str, Owner], now: datetime
+    ) -> int:
+        """Enter all of which fills can be made, and pass over the others."""
         try:
-            async with connection.transaction():
-                return await self._book.enter(connection, [one.observation for one in waiting], owners, now)
-        except (ValueError, ArithmeticError, asyncpg.PostgresError) as error:
-            if isinstance(error, asyncpg.PostgresError) and not is_content(error):
-                raise
+            with _refusals():
+                async with connection.transaction():
+                    return await self._enter(connection, waiting, owners, now)
+        except UNDERIVABLE as error:
             if len(waiting) == 1:
                 await self._refuse(connection, waiting[0], error)
                 return 0
         half = len(waiting) // 2
-        first = await self._enter(connection, waiting[:half], owners, now)
-        return first + await self._enter(connection, waiting[half:], owners, now)
+        first = await self._enter_by_halves(connection, waiting[:half], owners, now)
+        return first + await self._enter_by_halves(connection, waiting[half:], owners, now)
 
     async def _refuse(self, connection: Connection, one: _Waiting, error: Exception) -> None:
-        reason = _in_words(error)
+        reason = str(error) if isinstance(error, NotStorable) else _in_words(error)
         log.error("execution_not_derived", event_id=one.observation.event_id, reason=reason)
         await connection.execute(self._database.sql(REFUSE), one.position, one.observation.event_id, reason)
 
@@ -206,6 +218,9 @@ class _Waiting:
 
     position: int
     observation: Observation
+
+
+_Enter = Callable[[Connection, Sequence[_Waiting], Mapping[str, Owner], datetime], Awaitable[int]]
 
 
 async def _again(work: Callable[[], Awaitable[T]]) -> T:
