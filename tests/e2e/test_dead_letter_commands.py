@@ -114,6 +114,8 @@ async def test_requeue_says_what_came_of_each(database: Database) -> None:
     market = await dlq("requeue", str(FROM_THE_MARKET), **settings)
     assert market.code == 7
     assert "late market data" in market.output
+    table = (await dlq("list", "--all", **settings)).output.splitlines()
+    assert [int(line.split()[0]) for line in table[1:]] == [4, 3, 2, 1]  # of the same moment, the newest first
     assert (await dlq("requeue", "99", str(FROM_THE_MARKET), **settings)).code == 3
     assert ids((await dlq("list", "--json", **settings)).json["dead_letters"]) == [2, 3, 4]
     assert ids((await dlq("list", "--json", "--all", **settings)).json["dead_letters"]) == [1, 2, 3, 4]
@@ -133,6 +135,12 @@ async def test_drop_wants_a_reason_and_a_yes(database: Database) -> None:
     some = await dlq("drop", "--all", "--reason", "invalid_json", "--why", "old", "--yes", **settings)
     assert (some.code, some.output) == (0, f"{UNREADABLE}: dropped\n")
     assert ids((await dlq("list", "--json", **settings)).json["dead_letters"]) == [1, 2, 3]
+    closed = await dlq("drop", "98", str(UNREADABLE), "--why", "old", "--yes", **settings)
+    assert closed.code == 3
+    assert closed.output.splitlines() == [
+        "98: not_found: There is no dead letter 98.",
+        f"{UNREADABLE}: already_closed: It was requeued or dropped before; nothing was changed.",
+    ]
     details = await database.fetchval("SELECT details FROM model_service.audit_log")
     assert details["why"] == "old"
 

@@ -131,6 +131,19 @@ async def test_market_data_are_not_requeued(database: Database, desk: DeadLetter
     assert await audit(database) == [("anna", "requeue_dead_letter", str(number), "not_requeueable")]
 
 
+async def test_an_event_of_a_renamed_queue_is_not_called_market_data(database: Database, desk: DeadLetterDesk) -> None:
+    former = "order-manager.executions_of_old"
+    number = await letter(database, event("e-1"), source=former)
+    result = await desk.requeue(number, actor="anna", now=NOON)
+    assert result.outcome is RequeueOutcome.NOT_REQUEUEABLE
+    assert result.reason is not None
+    assert "market data" not in result.reason
+    assert f"EXECUTION_QUEUE={EXECUTIONS}" in result.reason
+    assert f"EXECUTION_QUEUE={former}" in result.reason
+    renamed = DeadLetterDesk(DeadLetterCases(database), ExecutionStore(database), execution_queue=former)
+    assert (await renamed.requeue(number, actor="anna", now=NOON)).outcome is RequeueOutcome.RECORDED
+
+
 async def test_a_number_that_is_none_is_not_found_and_not_audited(database: Database, desk: DeadLetterDesk) -> None:
     assert (await desk.requeue(7, actor="anna", now=NOON)).outcome is RequeueOutcome.NOT_FOUND
     assert await desk.drop(7, actor="anna", why="x", now=NOON) is DropOutcome.NOT_FOUND

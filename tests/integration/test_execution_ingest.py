@@ -12,6 +12,7 @@ import aio_pika
 import asyncpg
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from model_service.config.clock import SystemClock
 from model_service.consumers.executions import ExecutionConsumer
@@ -154,7 +155,10 @@ async def test_only_what_cannot_be_stored_becomes_a_dead_letter(
     events = [flat_event(name) for name in names]
     consumer = await consumer_with(database, transport, queue, *events, b"not json")
     await refuse(database, "23514", "NEW.event_id LIKE 'POISON%'")
-    await take(consumer, 11)
+    with capture_logs() as logs:
+        await take(consumer, 11)
+    refused = [log for log in logs if log["event"] == "execution_refused"]
+    assert refused == [{"event": "execution_refused", "log_level": "warning", "queue": queue, "code": "invalid_json"}]
     assert sorted(await recorded(database)) == ["a", "b", "c", "e", "f", "g", "j"]
     assert sorted(await dead_letters(database)) == [
         ("invalid_json", b"not json"),

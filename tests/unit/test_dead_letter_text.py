@@ -60,3 +60,10 @@ def test_the_state_is_said(closed: dict[str, Any], state: str) -> None:
 
 def test_a_reason_of_several_lines_stays_on_its_line() -> None:
     assert len(list(table([row(b"{}", reason="one\ntwo")]))) == 2
+
+
+def test_the_heading_stands_over_its_columns() -> None:
+    rows = [row(b"{}", source="ws-gateway.ticker", reason="one"), row(b"{}", source="q", reason="two")]
+    heading, *lines = table(rows)
+    assert {line.index("invalid_json") for line in lines} == {heading.index("reason")}
+    assert heading.index("source") == lines[0].index("ws-gateway.ticker")

@@ -239,6 +239,14 @@ def test_any_value_in_any_member_gives_an_event_or_a_refusal(make: Any, data: st
         str(refusal).encode()
 
 
+@pytest.mark.parametrize("body", [b"\xff\x00\x1b", b"\x00\xd8\x00", b"\x80abc", b'{"a": "\xe9"}'])
+def test_bytes_that_are_no_text_are_said_to_be_none(body: bytes) -> None:
+    with pytest.raises(InvalidMessage, match="not UTF-8 JSON; it begins with ") as refusal:
+        load_object(body)
+    assert refusal.value.code == "invalid_json"
+    assert "codec" not in str(refusal.value)
+
+
 def test_decimals_keep_their_digits_from_texts_and_numbers() -> None:
     read = load_object(b'{"text": "0.1000", "number": 0.1000, "zero": "0E-8", "whole": 3}')
     assert [str(decimal_value(read[key], key)) for key in read] == ["0.1000", "0.1000", "0E-8", "3"]

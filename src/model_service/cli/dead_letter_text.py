@@ -27,14 +27,15 @@ class Result:
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """A heading and one line for each letter; nothing when there is none."""
+    width = max((len(harmless(row["source"])) for row in rows), default=0)
     if rows:
-        yield f"{'id':>6}  {'last seen':19}  {'times':>6}  {'state':8}  source  reason"
+        yield f"{'id':>6}  {'last seen':19}  {'times':>6}  {'state':8}  {'source':{width}}  reason"
     for row in rows:
         seen = f"{row['last_seen_at']:%Y-%m-%d %H:%M:%S}"
         reason = harmless(f"{row['reason_code']}: {row['reason']}".replace("\n", " "))
         yield (
             f"{row['dead_letter_id']:>6}  {seen}  {row['occurrences']:>6}  {_state(row):8}  "
-            f"{harmless(row['source'])}  {_cut(reason, SHOWN_REASON)}"
+            f"{harmless(row['source']):{width}}  {_cut(reason, SHOWN_REASON)}"
         )
 
 

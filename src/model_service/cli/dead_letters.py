@@ -52,6 +52,10 @@ EXIT_BY_OUTCOME = {
     "still_refused": ExitCode.FAILED,
 }
 """In this order: a command about several letters ends with the first code that fits one of them."""
+NOT_DROPPED = {
+    "not_found": "There is no dead letter {}.",
+    "already_closed": "It was requeued or dropped before; nothing was changed.",
+}
 
 
 @dlq_app.command("list")
@@ -109,7 +113,7 @@ def requeue(
 ) -> None:
     """Decode and record letters again; an event that is known counts once.
 
-    Exit code 1 when a letter is still refused, 7 for market data, 3 when there is no such letter.
+    Exit code 1 when a letter is still refused, 7 for letters of another queue, 3 when there is no such letter.
     """
     _check_choice(ids, everything, filtered=reason is not None)
 
@@ -145,8 +149,9 @@ def drop(
             _confirm(f"Drop {len(chosen)} dead letter(s)?", yes)
 
         async def act(dead_letter_id: int) -> text.Result:
-            outcome = await desk.drop(dead_letter_id, actor=_actor(), why=why, now=datetime.now(UTC))
-            return text.Result(dead_letter_id, outcome.value, None)
+            outcome = (await desk.drop(dead_letter_id, actor=_actor(), why=why, now=datetime.now(UTC))).value
+            reason = NOT_DROPPED[outcome].format(dead_letter_id) if outcome in NOT_DROPPED else None
+            return text.Result(dead_letter_id, outcome, reason)
 
         await _each(chosen, act, as_json)
 

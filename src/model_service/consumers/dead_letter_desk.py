@@ -12,6 +12,9 @@ from model_service.database.dead_letter_cases import Case, DeadLetterCases, Deci
 from model_service.database.dead_letters import in_words
 from model_service.database.executions import ExecutionStore, NotStorable
 
+MARKET_DATA_PREFIX = "ws-gateway."
+"""Queues whose messages are old as soon as the next one is there."""
+
 
 class RequeueOutcome(StrEnum):
     """What became of one letter."""
@@ -49,7 +52,7 @@ class DeadLetterDesk:
     as its source's consumer would.
 
     Args:
-        execution_queue: the queue whose letters are execution events; all other letters are market data.
+        execution_queue: the queue whose letters are decoded as execution events; letters of other queues are refused.
     """
 
     def __init__(self, cases: DeadLetterCases, executions: ExecutionStore, *, execution_queue: str) -> None:
@@ -106,13 +109,19 @@ class DeadLetterDesk:
         return RequeueResult(case.dead_letter_id, RequeueOutcome.STILL_REFUSED, f"{reason.code}: {words}")
 
     async def _refuse_source(self, case: Case, actor: str, now: datetime) -> RequeueResult:
-        reason = (
-            f"It came from {case.source}, and only letters of {self._execution_queue} can be requeued: "
-            "late market data would be wrong data. Drop it."
-        )
+        reason = _not_ours(case.source, self._execution_queue)
         details = _details(case, RequeueOutcome.NOT_REQUEUEABLE)
         await self._cases.not_tried(case.dead_letter_id, Decision(actor, now, details))
         return RequeueResult(case.dead_letter_id, RequeueOutcome.NOT_REQUEUEABLE, reason)
+
+
+def _not_ours(source: str, execution_queue: str) -> str:
+    if source.startswith(MARKET_DATA_PREFIX):
+        return f"It came from {source}: late market data would be wrong data. Drop it."
+    return (
+        f"It came from {source}, and only letters of EXECUTION_QUEUE={execution_queue} are decoded now. "
+        f"If {source} is the former name of that queue, run this again with EXECUTION_QUEUE={source}."
+    )
 
 
 def _details(case: Case, outcome: RequeueOutcome) -> dict[str, str]:

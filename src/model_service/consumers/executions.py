@@ -42,7 +42,7 @@ class ExecutionConsumer:
         if not self._received:
             self._received = await self._subscription.receive(wait_seconds=wait_seconds)
         if self._batch is None:
-            self._batch = _decoded(self._received, now)
+            self._batch = _decoded(self._received, self._subscription.queue, now)
         await self._record(self._batch, now)
         await self._bury(self._batch, now)
         settled, self._received, self._batch = self._received, [], None
@@ -84,12 +84,13 @@ class _Batch:
         log.warning("execution_not_storable", event_id=observation.event_id, reason=str(refusal))
 
 
-def _decoded(deliveries: Sequence[Delivery], now: datetime) -> _Batch:
+def _decoded(deliveries: Sequence[Delivery], queue: str, now: datetime) -> _Batch:
     batch = _Batch()
     for delivery in deliveries:
         try:
             batch.observations.append((decode_execution(delivery.body, now), delivery.body))
         except InvalidMessage as reason:
             batch.letters.append((delivery.body, reason))
-            log.warning("execution_refused", code=reason.code, field=reason.field)
+            where = {"field": reason.field} if reason.field else {}
+            log.warning("execution_refused", queue=queue, code=reason.code, **where)
     return batch

@@ -16,6 +16,7 @@ _SHORTEST_EPOCH_MS = 12
 _LONGEST_NUMBER = 64
 _LARGEST_EXPONENT, _SMALLEST_EXPONENT = 18, -30
 _SHOWN_CHARACTERS = 80
+_SHOWN_BYTES = 8
 
 ALLOWED_LEAD = timedelta(minutes=5)
 """How much later than the clock that it is held against an event may be."""
@@ -32,6 +33,9 @@ def load_object(body: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        start = body[:_SHOWN_BYTES].hex(" ")
+        raise InvalidMessage("invalid_json", "", f"The body is not UTF-8 JSON; it begins with {start}.") from error
     except (ValueError, InvalidOperation, RecursionError) as error:
         raise InvalidMessage("invalid_json", "", f"The body is not valid JSON: {error}.") from error
     return object_value(value, "")

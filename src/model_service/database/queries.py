@@ -246,7 +246,7 @@ async def dead_letters(
         database,
         f"""
         SELECT {LETTER_COLUMNS}, substring(body FROM 1 FOR 2000) AS body, length(body) AS body_bytes
-        FROM model_service.dead_letters {where} ORDER BY last_seen_at DESC, dead_letter_id
+        FROM model_service.dead_letters {where} ORDER BY last_seen_at DESC, dead_letter_id DESC
         """,
         f"SELECT count(*) FROM model_service.dead_letters {where}",
         (source, reason_code),
