@@ -6,12 +6,13 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
 
+from model_service.cli import remote_text as text
 from model_service.cli.errors import CommandFailed, ExitCode, plain_errors
 from model_service.config.settings import Settings, load_settings
 
@@ -19,21 +20,21 @@ models_app = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Reason = Annotated[str, typer.Option(help="Why; kept in the audit log.")]
 TIMEOUT_SECONDS = 30.0
+UNHEALTHY = frozenset({503})
 EXIT_BY_STATUS = {400: ExitCode.REFUSED, 404: ExitCode.NOT_FOUND, 409: ExitCode.REFUSED, 503: ExitCode.DEPENDENCY_AWAY}
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show what each strategy does, and what is being trained."""
+    """Show what each strategy does, what is being trained, and what does not work or is switched off."""
     with plain_errors():
         strategies = request("GET", "/api/v1/strategies")
         training = request("GET", "/api/v1/training/status")
         if as_json:
             _print_json({**strategies, "training": training})
             return
-        for row in strategies["strategies"]:
-            typer.echo(f"{row['strategy_id']}: {row['mode']}, version {row.get('active_version') or 'none'}")
-        current = training.get("current_training")
-        typer.echo(f"training: {current['progress_percent']:.0f} %" if current else "training: none")
+        health = request("GET", "/health", answers=UNHEALTHY)
+        readiness = request("GET", "/readyz", answers=UNHEALTHY)
+        typer.echo("\n".join(text.status_lines(strategies, training, health, readiness)))
 
 
 def train(
@@ -56,11 +57,7 @@ def list_models(strategy: Annotated[str | None, typer.Option()] = None, as_json:
         if as_json:
             _print_json(answer)
             return
-        for row in answer["models"]:
-            accuracy = (row.get("quality_metrics_summary") or {}).get("accuracy")
-            shown = f"{accuracy:.3f}" if accuracy is not None else "-"
-            mark, strategy_id = "*" if row["is_active"] else " ", row["strategy_id"] or "-"
-            typer.echo(f"{mark} {row['version']:8} {strategy_id:24} {row['model_type']:20} accuracy {shown}")
+        typer.echo("\n".join(text.version_lines(answer, strategy)))
 
 
 @models_app.command()
@@ -87,11 +84,16 @@ def rollback(strategy: str, reason: Reason = "asked for at the terminal") -> Non
     """Let the version speak that spoke before."""
     with plain_errors():
         answer = request("POST", f"/api/v1/strategies/{quote(strategy, safe='')}/rollback", {"reason": reason})
-        typer.echo(f"{answer.get('active_version') or answer} is active")
+        typer.echo(f"{answer['version']} is active")
 
 
-def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-    """The JSON answer of the running service. Raises CommandFailed, SettingsError."""
+def request(
+    method: str, path: str, body: Mapping[str, Any] | None = None, *, answers: Collection[int] = frozenset()
+) -> Any:
+    """The JSON answer of the running service; `answers` are statuses of errors whose body is an answer all the same.
+
+    Raises CommandFailed, SettingsError.
+    """
     settings, _ = load_settings(os.environ)
     url = f"http://{settings.model_service_host}:{settings.model_service_port}{path}"
     data = json.dumps(body).encode() if body is not None else None
@@ -101,12 +103,15 @@ def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> An
         with urllib.request.urlopen(call, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - always http
             return json.load(answer)
     except urllib.error.HTTPError as error:
+        if error.code in answers:
+            return json.load(error)
         raise _refused(error) from error
     except TimeoutError as error:
         raise CommandFailed(ExitCode.TIMEOUT, f"{url} did not answer within {TIMEOUT_SECONDS:g} s.") from error
-    except (urllib.error.URLError, OSError) as error:
+    except OSError as error:
         raise CommandFailed(
-            ExitCode.DEPENDENCY_AWAY, f"No service answers at {url}: {error}. Is `model-service run` running?"
+            ExitCode.DEPENDENCY_AWAY,
+            f"No service answers at {url}: {text.cause(error)}. Is `model-service run` running?",
         ) from error
 
 
@@ -115,8 +120,8 @@ def _refused(error: urllib.error.HTTPError) -> CommandFailed:
         problem = json.load(error)
     except ValueError:
         problem = {}
-    text = problem.get("detail") or problem.get("error") or error.reason
-    return CommandFailed(EXIT_BY_STATUS.get(error.code, ExitCode.FAILED), f"{error.code}: {text}")
+    detail = problem.get("detail") or problem.get("error") or error.reason
+    return CommandFailed(EXIT_BY_STATUS.get(error.code, ExitCode.FAILED), f"{error.code}: {detail}")
 
 
 def _key(settings: Settings) -> str:

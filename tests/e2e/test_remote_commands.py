@@ -1,0 +1,37 @@
+"""Commands that ask a running service, as processes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.e2e.process import KEY, command, environment, free_port, running
+
+
+async def ask(port: int, *arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *command(*arguments),
+        env=environment(MODEL_SERVICE_PORT=port, MODEL_SERVICE_HOST="127.0.0.1", MODEL_SERVICE_API_KEY=KEY),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode or 0, output.decode(), errors.decode()
+
+
+async def test_a_service_without_versions_says_so(open_folder: Path) -> None:
+    settings = {"MARKET_DATA_QUEUES": "none", "TRADING_STRATEGIES": "momentum_v1"}
+    async with running(open_folder, **settings) as service:
+        await service.until("/readyz", lambda status, _: status == 200, 60)
+        code, output, errors = await ask(service.port, "status")
+        assert (code, output.splitlines()[:2]) == (
+            0,
+            ["momentum_v1: warmup, version none; 0 signals, 0 fills, 0 outcomes", "training: none"],
+        ), errors
+        assert await ask(service.port, "models", "list") == (0, "no versions yet\n", "")
+
+
+async def test_a_service_that_is_away_is_said_in_plain_words() -> None:
+    code, output, errors = await ask(free_port(), "status")
+    assert (code, output) == (5, "")
+    assert "/api/v1/strategies: Connection refused. Is `model-service run` running?" in errors
