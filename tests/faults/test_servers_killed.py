@@ -67,12 +67,15 @@ async def test_database_away_for_70_seconds(arena: Arena, scenario: Scenario) ->
 
 @pytest.mark.quick
 @pytest.mark.timeout(240)
-async def test_service_and_broker_killed_once_each(arena: Arena, scenario: Scenario) -> None:
+async def test_service_database_and_broker_killed_once_each(arena: Arena, scenario: Scenario) -> None:
     async with ingest(arena, orders=1_000, per_second=100.0) as run:
         await arena.until_metadata_are_written()
         run.service.kill()
         run.service.start()
         slowest = await run.until_recorded(60.0)
+        arena.postgres.kill()
+        await arena.postgres.start()
+        slowest = max(slowest, await run.until_recorded(60.0))
         arena.broker.kill()
         await arena.broker.start()
         slowest = max(slowest, await run.until_recorded(60.0))
