@@ -27,7 +27,7 @@ DOUBT = "publish_unconfirmed"
 async def test_no_signal_is_late_after_the_broker_was(arena: Arena, scenario: Scenario, how: str) -> None:
     async with publishing(arena, lifetime_seconds=LIFETIME_SECONDS) as run:
         run.expected_errors.append(DOUBT)
-        deciding = asyncio.create_task(run.decide(800, per_second=25.0))
+        deciding = asyncio.create_task(run.decide(2_500, per_second=25.0))
         await run.until_arrived(30.0)
         for _ in range(2):
             if how == "frozen":
