@@ -25,7 +25,7 @@ class Towards(StrEnum):
 class FaultProxy:
     """Listens on a free port of 127.0.0.1 and passes all to a port of the same host, until told otherwise.
 
-    `reset` and `cut_after` are events; `black_hole`, `drop_replies`, `delay` and `refuse` last until `heal`.
+    `reset`, `finish` and `cut_after` are events; `black_hole`, `drop_replies`, `delay` and `refuse` last until `heal`.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -55,6 +55,11 @@ class FaultProxy:
         """RST to both ends of every connection."""
         for link in list(self.links):
             link.reset()
+
+    def finish(self) -> None:
+        """FIN to both ends of every connection, after all that was passed before."""
+        for link in list(self.links):
+            link.finish()
 
     def black_hole(self) -> None:
         """Keep every connection and take new ones, and pass nothing in either direction."""
@@ -174,6 +179,14 @@ class Link:
             self._connecting.cancel()
         for side in self._sides.values():
             side.reset()
+
+    def finish(self) -> None:
+        """FIN to both ends."""
+        self.proxy.links.discard(self)
+        if self._connecting is not None:
+            self._connecting.cancel()
+        for side in self._sides.values():
+            side.finish(self.proxy.delay_seconds)
 
     def _connect(self) -> None:
         if self._connecting is None:

@@ -68,7 +68,7 @@ async def test_database_frozen_and_thawed(arena: Arena, scenario: Scenario) -> N
 
 
 @pytest.mark.timeout(600)
-async def test_50_resets_and_cuts_in_the_middle_of_a_frame(arena: Arena, scenario: Scenario) -> None:
+async def test_50_resets_ends_and_cuts_in_the_middle_of_a_frame(arena: Arena, scenario: Scenario) -> None:
     async with ingest(arena, orders=30_000) as run:
         # Side by side, since each waits for its own connection to be made again.
         await asyncio.gather(
@@ -81,12 +81,14 @@ async def test_50_resets_and_cuts_in_the_middle_of_a_frame(arena: Arena, scenari
 
 
 async def break_often(proxy: FaultProxy, faults: int, rng: random.Random) -> None:
-    """Reset all live connections, or cut one, so many times, each time when there are some again."""
+    """Reset or end all live connections, or cut one, so many times, each time when there are some again."""
     for _ in range(faults):
         await _until(lambda: bool(proxy.links))
         await asyncio.sleep(rng.uniform(0.1, 0.7))
-        if rng.random() < 0.5:
+        if (draw := rng.random()) < 0.3:
             proxy.reset()
+        elif draw < 0.5:
+            proxy.finish()
         else:
             proxy.cut_after(rng.randint(1, LARGEST_CUT_BYTES), rng.choice(list(Towards)))
             await _until(lambda: proxy.cut is None)

@@ -112,6 +112,19 @@ async def test_a_reset_reaches_both_ends_and_the_next_connection_passes(echo: tu
     assert server.ended_with_reset == 1
 
 
+async def test_an_orderly_end_reaches_both_ends_and_the_next_connection_passes(echo: tuple[Echo, FaultProxy]) -> None:
+    server, proxy = echo
+    async with client_of(proxy) as client:
+        client.say(b"one")
+        await client.hear(3)
+        proxy.finish()
+        assert not await client.is_reset()
+    async with client_of(proxy) as client:
+        client.say(b"two")
+        assert await client.hear(3) == b"two"
+    assert server.ended_with_reset == 0
+
+
 async def test_a_black_hole_keeps_connections_silent_and_a_mended_line_delivers(echo: tuple[Echo, FaultProxy]) -> None:
     server, proxy = echo
     async with client_of(proxy) as old:

@@ -45,9 +45,6 @@ class Queue:
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         self.acknowledged += len(deliveries)
 
-    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        self.waiting = [*deliveries, *self.waiting]
-
     async def close(self) -> None:
         self.waiting = []
 

@@ -98,7 +98,7 @@ class Witness:
         self._inner, self._look = inner, look
         self.seen: list[Any] = []
         self.queue = inner.queue
-        self.receive, self.give_back, self.close = inner.receive, inner.give_back, inner.close
+        self.receive, self.close = inner.receive, inner.close
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         self.seen.append(await self._look())

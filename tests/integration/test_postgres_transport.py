@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -14,7 +15,7 @@ from model_service.config.clock import SystemClock, VirtualClock
 from model_service.database.connection import Database
 from model_service.messaging.postgres import PostgresTransport
 from model_service.messaging.postgres_session import ConsumerSession
-from model_service.messaging.transport import PublishOutcome
+from model_service.messaging.transport import PublishingRoute, PublishOutcome, TransportUnavailable
 from tests.support.transports import bodies, numbered, receive, to_queue
 
 
@@ -75,15 +76,43 @@ async def test_messages_expire_on_the_clock_of_the_transport(database: Database)
     assert await database.fetchval("SELECT count(*) FROM model_service.messages") == 0
 
 
-async def test_a_waiting_consumer_gets_what_another_gives_back(transport: PostgresTransport) -> None:
+async def test_a_waiting_consumer_gets_what_another_leaves(transport: PostgresTransport) -> None:
     first, second = (transport.subscribe("work", declare=True) for _ in range(2))
     await transport.publish(to_queue("work", b"0"))
-    batch = await receive(first, 1)
+    await receive(first, 1)
     waiting = asyncio.create_task(second.receive(wait_seconds=10))
     await asyncio.sleep(0.2)
-    await first.give_back(batch)
+    await first.close()
     async with asyncio.timeout(1):
         assert bodies(await waiting) == [b"0"]
+
+
+STATES = ["53100", "53200", "57P05", "58030", "25006", "40P01"]
+"""Of a full disk, too little memory, an operator's time limit, a broken disk, a standby, a deadlock."""
+
+
+@pytest.mark.parametrize("sqlstate", STATES)
+async def test_a_server_that_is_unwell_is_waited_for(
+    database: Database, transport: PostgresTransport, sqlstate: str
+) -> None:
+    route = PublishingRoute("role", "signals", "work")
+    subscription = transport.subscribe("work", declare=True)
+    lease = await transport.lease_publishing(route)
+    await lease.renew_route()
+    messages = [replace(message, exchange="signals") for message in to_queue("work", b"work", b"more")]
+    assert await lease.publish(messages[:1]) == [PublishOutcome.CONFIRMED]
+    await _refuse_messages(database, sqlstate)
+    with pytest.raises(TransportUnavailable, match="no space"):
+        await subscription.receive(wait_seconds=0.5)
+    assert await lease.publish(messages[1:]) == [PublishOutcome.UNKNOWN]
+    assert not lease.is_held
+    await database.execute("DROP TRIGGER refuse ON model_service.messages")
+    (delivery,) = await receive(subscription, 1)
+    assert await (await transport.lease_publishing(route)).publish(messages[1:]) == [PublishOutcome.CONFIRMED]
+    await _refuse_messages(database, sqlstate)
+    await subscription.acknowledge([delivery])
+    await database.execute("DROP TRIGGER refuse ON model_service.messages")
+    assert sorted(bodies(await receive(subscription, 2))) == [b"more", b"work"]
 
 
 async def test_a_cancelled_receive_loses_nothing(transport: PostgresTransport) -> None:
@@ -99,6 +128,17 @@ async def test_a_cancelled_receive_loses_nothing(transport: PostgresTransport) -
         batch = result if isinstance(result, list) else await receive(subscription, 1)
         assert bodies(batch) == [str(number).encode()]
         await subscription.acknowledge(batch)
+
+
+async def _refuse_messages(database: Database, sqlstate: str) -> None:
+    await database.execute(
+        "CREATE OR REPLACE FUNCTION model_service.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = '{sqlstate}'; END $$"
+    )
+    await database.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON model_service.messages"
+        " FOR EACH ROW EXECUTE FUNCTION model_service.refuse()"
+    )
 
 
 async def _first_consumer(database: Database) -> int:

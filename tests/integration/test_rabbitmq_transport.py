@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from model_service.config.clock import SystemClock
 from model_service.messaging import rabbitmq_publisher
 from model_service.messaging.rabbitmq import RabbitTransport
-from model_service.messaging.transport import OutgoingMessage, PublishOutcome, Transport, TransportUnavailable
+from model_service.messaging.transport import PublishingRoute, PublishOutcome, Transport, TransportUnavailable
 from tests.support.rabbitmq import PrivateBroker
 from tests.support.transports import PATIENCE_SECONDS, bodies, numbered, receive, to_queue, until_connected
 
@@ -187,15 +187,14 @@ async def test_a_queue_with_other_arguments_is_used_as_it_is(
     await other_service.declare_queue(queue, durable=True, arguments={"x-message-ttl": 60_000})
     with capture_logs() as logs:
         for _ in range(2):
-            await transport.declare_exchange_with_queue(queue, queue)
+            await transport.declare_queue(queue)
         subscription = transport.subscribe(queue, declare=True)
-        await transport.publish([OutgoingMessage(queue, queue, b"0", "0")])
+        await transport.publish(to_queue(queue, b"0"))
         assert bodies(await receive(subscription, 1)) == [b"0"]
     refusals = [entry for entry in logs if entry["event"] == "queue_has_other_arguments"]
     assert len(refusals) == 2, "one of the transport, one of the subscription"
     assert all("x-message-ttl" in entry["reason"] for entry in refusals)
     await other_service.queue_delete(queue)
-    await other_service.exchange_delete(queue)
 
 
 async def test_an_exchange_of_another_type_is_refused_in_words(
@@ -203,8 +202,8 @@ async def test_an_exchange_of_another_type_is_refused_in_words(
 ) -> None:
     name = _name()
     await other_service.declare_exchange(name, aio_pika.ExchangeType.FANOUT)
-    with pytest.raises(TransportUnavailable, match=f"refused to bind {name}.*PRECONDITION_FAILED"):
-        await transport.declare_exchange_with_queue(name, name)
+    with pytest.raises(TransportUnavailable, match=f"RabbitMQ refused .*{name}.*PRECONDITION_FAILED"):
+        await transport.lease_publishing(PublishingRoute(f"role.{name}", name, name))
     await other_service.exchange_delete(name)
     await other_service.queue_delete(name)
 

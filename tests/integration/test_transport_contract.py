@@ -16,7 +16,8 @@ import pytest_asyncio
 from model_service.config.clock import SystemClock
 from model_service.messaging.postgres import PostgresTransport
 from model_service.messaging.rabbitmq import RabbitTransport
-from model_service.messaging.transport import OutgoingMessage, PublishOutcome, Transport
+from model_service.messaging.rabbitmq_echo import echo_queue
+from model_service.messaging.transport import OutgoingMessage, PublishingRoute, PublishOutcome, Transport
 from tests.support.transports import bodies, numbered, receive, to_queue, until_connected
 
 CLOCK = SystemClock()
@@ -108,19 +109,6 @@ async def test_no_more_messages_are_handed_out_than_the_prefetch(transport: Tran
     assert bodies(await receive(subscription, 2)) == [b"3", b"4"]
 
 
-async def test_what_is_given_back_comes_again(adapter: Adapter, transport: Transport, queue: str) -> None:
-    subscription = transport.subscribe(queue, declare=True)
-    await transport.publish(to_queue(queue, *numbered(3)))
-    batch = await receive(subscription, 3)
-    await subscription.give_back(batch[1:])
-    await subscription.acknowledge(batch[:1])
-    again = await receive(subscription, 2)
-    assert sorted(bodies(again)) == [b"1", b"2"]
-    assert all(delivery.redelivered for delivery in again)
-    await subscription.acknowledge(again)
-    assert await _left_in(adapter, transport, queue) == []
-
-
 async def test_what_a_closed_subscription_had_not_settled_comes_again(transport: Transport, queue: str) -> None:
     closed = transport.subscribe(queue, declare=True)
     await transport.publish(to_queue(queue, *numbered(4)))
@@ -140,7 +128,6 @@ async def test_settling_twice_settles_nothing_else(adapter: Adapter, transport: 
     batch = await receive(subscription, 3)
     await subscription.acknowledge(batch[:1])
     await subscription.acknowledge(batch[:1])
-    await subscription.give_back(batch[:1])
     await subscription.close()
     assert sorted(await _left_in(adapter, transport, queue)) == [b"1", b"2"]
 
@@ -173,14 +160,18 @@ async def test_a_message_that_no_queue_takes_is_unroutable(transport: Transport,
     assert bodies(await receive(transport.subscribe(queue, declare=True), 3)) == [b"0", b"2", b"4"]
 
 
-async def test_an_exchange_routes_to_the_queue_that_is_bound_to_it(transport: Transport, queue: str) -> None:
-    for _ in range(2):
-        await transport.declare_exchange_with_queue(queue, queue)
+async def test_an_exchange_routes_to_the_queue_that_is_bound_to_it(
+    adapter: Adapter, transport: Transport, queue: str
+) -> None:
+    lease = await transport.lease_publishing(PublishingRoute(f"role.{queue}", queue, queue))
+    await lease.renew_route()
+    await lease.release()
     outcomes = await transport.publish(
         [OutgoingMessage(queue, queue, b"bound", "1"), OutgoingMessage(queue, "else", b"", "2")]
     )
     assert outcomes == [PublishOutcome.CONFIRMED, PublishOutcome.UNROUTABLE]
     assert bodies(await receive(transport.subscribe(queue, declare=True), 1)) == [b"bound"]
+    await adapter.remove(echo_queue(queue))
 
 
 async def test_the_state_of_a_queue_is_seen_without_declaring_it(transport: Transport, queue: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pamqp import commands, frame
@@ -14,6 +16,7 @@ from pamqp.heartbeat import Heartbeat
 from model_service.messaging.rabbitmq_deliveries import HEARTBEAT_FRAME, DeliveryTap, WireDelivery
 
 TAPPED, OTHER = 3, 1
+HEADERS_FLAG = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,18 @@ def test_a_closed_channel_is_the_drivers_again() -> None:
     tap.close(TAPPED)
     assert tap.feed(body, now=-1.0) == body
     assert taken == []
+
+
+@pytest.mark.parametrize("levels", [500, 5_000])
+@pytest.mark.parametrize("kind", [b"F", b"A"], ids=["tables", "arrays"])
+def test_properties_that_are_nested_too_deeply_are_none(levels: int, kind: bytes) -> None:
+    nested = b""
+    for _ in range(levels):
+        nested = (b"\x01a" if kind == b"F" else b"") + kind + struct.pack(">I", len(nested)) + nested
+    table = nested if kind == b"F" else b"\x01a" + nested
+    header = struct.pack(">HHQHI", 60, 0, 0, HEADERS_FLAG, len(table)) + table
+    wire = WireDelivery(1, False, header=header)
+    assert (wire.properties(), wire.message_id()) == (None, None)
 
 
 def test_malformed_properties_are_none() -> None:

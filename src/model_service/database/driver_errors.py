@@ -6,6 +6,8 @@ import asyncio
 
 import asyncpg
 
+from model_service.database.sqlstate import is_server_state
+
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 GONE = (
     asyncpg.PostgresConnectionError,
@@ -35,6 +37,11 @@ def is_lost(connection: Connection, error: BaseException) -> bool:
         # Also the driver's word for wrong arguments and wrong use, which no waiting would mend.
         return _is_closed(connection)
     return isinstance(error, OSError | TimeoutError) and _is_from_driver(error)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether `error` of the caller's own connection, on which nothing else runs, is mended by waiting."""
+    return isinstance(error, UNAVAILABLE) or is_server_state(error)
 
 
 def is_confused(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ import structlog
 from model_service.config.clock import Clock
 from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.messaging.backoff import Backoff
-from model_service.messaging.postgres_lease import BIND, PostgresPublishingLease, columns_of
+from model_service.messaging.postgres_lease import PostgresPublishingLease, columns_of
 from model_service.messaging.postgres_session import DECLARE, queue_key
 from model_service.messaging.postgres_subscription import PostgresSubscription
 from model_service.messaging.transport import (
@@ -91,10 +91,6 @@ class PostgresTransport:
     def is_connected(self) -> bool:
         """Whether PostgreSQL answered last time; after a failure it is tried again in the background."""
         return self._is_connected
-
-    async def declare_exchange_with_queue(self, exchange: str, queue: str) -> None:
-        """As the port says. Raises TransportUnavailable."""
-        await self._execute(BIND, exchange, queue)
 
     async def declare_queue(self, queue: str) -> None:
         """As the port says. Raises TransportUnavailable."""

@@ -13,7 +13,7 @@ import asyncpg
 
 from model_service.config.clock import Clock
 from model_service.database.connection import Database, DatabaseUnavailable
-from model_service.database.driver_errors import UNAVAILABLE
+from model_service.database.driver_errors import UNAVAILABLE, cause, is_unavailable
 from model_service.messaging.transport import (
     OutgoingMessage,
     PublishingRoute,
@@ -145,12 +145,10 @@ class PostgresPublishingLease:
         """Run one statement; whatever breaks it, a cancellation too, ends the lease. Raises TransportUnavailable."""
         try:
             return await self._connection.fetch(self._database.sql(text), *arguments, timeout=STATEMENT_SECONDS)
-        except UNAVAILABLE as error:
+        except BaseException as error:
             self._connection.terminate()
-            cause = str(error) or type(error).__name__
-            raise TransportUnavailable(f"PostgreSQL at {self._database.address}: {cause}") from error
-        except BaseException:
-            self._connection.terminate()
+            if is_unavailable(error):
+                raise TransportUnavailable(f"PostgreSQL at {self._database.address}: {cause(error)}") from error
             raise
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from model_service.database.connection import Database, DatabaseUnavailable
-from model_service.database.driver_errors import UNAVAILABLE
+from model_service.database.driver_errors import UNAVAILABLE, cause, is_unavailable
 from model_service.messaging.transport import TransportUnavailable
 
 STATEMENT_SECONDS = 5.0
@@ -74,13 +74,8 @@ class ConsumerSession:
         async with self._one_at_a_time:
             try:
                 return await self._connection.fetch(self._database.sql(text), *arguments, timeout=STATEMENT_SECONDS)
-            except UNAVAILABLE as error:
-                self._connection.terminate()
-                raise TransportUnavailable(
-                    f"PostgreSQL at {self._database.address}: {error or type(error).__name__}"
-                ) from error
-            except BaseException:
-                self._connection.terminate()
+            except BaseException as error:
+                self._end_with(error)
                 raise
 
     async def close(self) -> None:
@@ -99,9 +94,15 @@ class ConsumerSession:
         try:
             async with asyncio.timeout(STATEMENT_SECONDS):
                 await self._connection.add_listener(schema, self._on_notice)
-        except UNAVAILABLE as error:
-            self._connection.terminate()
-            raise TransportUnavailable(f"PostgreSQL at {self._database.address}: {error}") from error
+        except BaseException as error:
+            self._end_with(error)
+            raise
+
+    def _end_with(self, error: BaseException) -> None:
+        """End the session. Raises TransportUnavailable where waiting mends what `error` says."""
+        self._connection.terminate()
+        if is_unavailable(error):
+            raise TransportUnavailable(f"PostgreSQL at {self._database.address}: {cause(error)}") from error
 
     def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         if payload == self._queue:

@@ -29,12 +29,6 @@ CLAIM = """
     SELECT * FROM taken ORDER BY message_seq
 """
 DELETE = "DELETE FROM model_service.messages WHERE message_seq = ANY ($1::bigint[]) AND consumer_id = $2"
-GIVE_BACK = """
-    WITH returned AS (
-        UPDATE model_service.messages SET consumer_id = NULL
-        WHERE message_seq = ANY ($1::bigint[]) AND consumer_id = $2 RETURNING 1)
-    SELECT pg_notify($3, $4) WHERE EXISTS (SELECT FROM returned)
-"""
 RELEASE_DEAD = """
     UPDATE model_service.messages SET consumer_id = NULL
     WHERE queue = $1 AND consumer_id = ANY (ARRAY(
@@ -103,12 +97,7 @@ class PostgresSubscription:
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """As the port says."""
         if rows := self._let_go(deliveries):
-            await self._settle(DELETE, rows)
-
-    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """As the port says."""
-        if rows := self._let_go(deliveries):
-            await self._settle(GIVE_BACK, rows, self._database.address.schema, self._queue)
+            await self._delete(rows)
 
     async def close(self) -> None:
         """As the port says."""
@@ -212,12 +201,12 @@ class PostgresSubscription:
             self._held.clear()
         return [self._held.pop(delivery.tag) for delivery in deliveries if delivery.tag in self._held]
 
-    async def _settle(self, statement: str, rows: Sequence[int], *arguments: str) -> None:
+    async def _delete(self, rows: Sequence[int]) -> None:
         session = self._session
         if session is None:
             return
         try:
-            await session.fetch(statement, rows, session.consumer_id, *arguments)
+            await session.fetch(DELETE, rows, session.consumer_id)
         except TransportUnavailable as error:
             # The end of the session gives the messages back: they come again, as the port promises.
             self._fail(str(error))

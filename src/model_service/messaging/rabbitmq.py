@@ -13,7 +13,7 @@ from model_service.messaging.backoff import FIRST_SECONDS
 from model_service.messaging.rabbitmq_connection import REFUSALS, BrokerConnection, describe
 from model_service.messaging.rabbitmq_lease import RabbitPublishingLease
 from model_service.messaging.rabbitmq_publisher import RabbitPublisher
-from model_service.messaging.rabbitmq_queues import bind_exchange, ensure_queue, look_at_queue
+from model_service.messaging.rabbitmq_queues import ensure_queue, look_at_queue
 from model_service.messaging.rabbitmq_session import BrokerSession
 from model_service.messaging.rabbitmq_subscription import RabbitSubscription
 from model_service.messaging.transport import (
@@ -65,11 +65,6 @@ class RabbitTransport:
     def is_connected(self) -> bool:
         """Whether both connections live and the broker takes messages."""
         return self._publishing.is_ready and self._consuming.is_alive
-
-    async def declare_exchange_with_queue(self, exchange: str, queue: str) -> None:
-        """As the port says. Raises TransportUnavailable."""
-        await self.declare_queue(queue)
-        await self._ask(f"bind {queue} to exchange {exchange}", lambda c: bind_exchange(c, exchange, queue))
 
     async def declare_queue(self, queue: str) -> None:
         """As the port says; one that exists with other arguments is left as it is. Raises TransportUnavailable."""

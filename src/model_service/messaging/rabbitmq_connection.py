@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import aio_pika
 import aiormq.abc
+import structlog
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPConnectionError
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import (
@@ -22,6 +23,8 @@ from yarl import URL
 
 from model_service.messaging.rabbitmq_deliveries import DeliveryTap, Taker
 from model_service.messaging.transport import TransportUnavailable
+
+log = structlog.get_logger()
 
 CONNECT_SECONDS = 10.0
 CALL_SECONDS = 10.0
@@ -85,9 +88,9 @@ class BrokerConnection(aio_pika.Connection):
 
     def __init__(self, url: URL, **arguments: Any) -> None:
         super().__init__(url, **arguments)
-        self._socket = _SocketFactory()
-        self.kwargs["transport_factory"] = self._socket
         self.lost = asyncio.Event()
+        self._socket = _SocketFactory(self.lost.set)
+        self.kwargs["transport_factory"] = self._socket
         self.close_callbacks.add(self._on_lost)
 
     @classmethod
@@ -126,9 +129,13 @@ class BrokerConnection(aio_pika.Connection):
         opening = self.driver.channel(publisher_confirms=confirms, on_return_raises=confirms)
         return await ask(opening, f"open a channel to {what}")
 
-    def take_deliveries(self, channel: aiormq.abc.AbstractChannel, taker: Taker) -> None:
-        """Hand what is delivered on `channel` to `taker`, past the driver. Raises TransportUnavailable."""
+    async def consume(self, channel: aiormq.abc.AbstractChannel, queue: str, taker: Taker) -> None:
+        """Consume a queue, and hand what is delivered on `channel` to `taker`, past the driver.
+
+        Raises TransportUnavailable, or one of REFUSALS.
+        """
         self._socket.tap.open(channel.number, taker)
+        await ask(channel.basic_consume(queue, _past_the_driver), f"consume {queue}")
 
     def leave_deliveries(self, channel: aiormq.abc.AbstractChannel) -> None:
         """Hand over no more."""
@@ -153,10 +160,15 @@ class BrokerConnection(aio_pika.Connection):
 
 
 class _SocketFactory(TransportFactory):
-    """Opens the socket for the driver and keeps hold of it."""
+    """Opens the socket for the driver and keeps hold of it.
 
-    def __init__(self) -> None:
+    Args:
+        on_end: called when nothing more will come over it.
+    """
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
         self.tap = DeliveryTap()
+        self._on_end = on_end
         self._reader: _TimedReader | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -164,7 +176,7 @@ class _SocketFactory(TransportFactory):
         loop = asyncio.get_running_loop()
         provider = options.pop("ssl_context_provider")
         context = await provider.get_context() if url.scheme == "amqps" else None
-        reader = _TimedReader(self.tap, limit=READ_LIMIT_BYTES, loop=loop)
+        reader = _TimedReader(self.tap, on_end=self._on_end, on_broken=self.reset, limit=READ_LIMIT_BYTES, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         try:
             transport, _ = await loop.create_connection(
@@ -189,11 +201,27 @@ class _SocketFactory(TransportFactory):
 
 
 class _TimedReader(asyncio.StreamReader):
-    """A stream that notes when bytes came, and that the driver sees without the deliveries."""
+    """A stream that notes when bytes came and when it ended, and that the driver sees without the deliveries.
 
-    def __init__(self, tap: DeliveryTap, *, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        on_end: called when nothing more will come.
+        on_broken: called when what came cannot be read; it has to end the connection.
+    """
+
+    def __init__(
+        self,
+        tap: DeliveryTap,
+        *,
+        on_end: Callable[[], None],
+        on_broken: Callable[[], None],
+        limit: int,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         super().__init__(limit=limit, loop=loop)
         self._tap = tap
+        self._on_end = on_end
+        self._on_broken = on_broken
+        self._has_ended = False
         self._clock = loop.time
         self._last = loop.time()
 
@@ -202,12 +230,35 @@ class _TimedReader(asyncio.StreamReader):
         return self._clock() - self._last
 
     def feed_data(self, data: bytes) -> None:  # type: ignore[override]
+        if self._has_ended:
+            return
         self._last = self._clock()
-        super().feed_data(self._tap.feed(data, self._last))
+        try:
+            passed = self._tap.feed(data, self._last)
+        except Exception as error:
+            log.error("broker_stream_unreadable", reason=describe(error), exc_info=error)
+            self.feed_eof()
+            self._on_broken()
+        else:
+            super().feed_data(passed)
 
     def feed_eof(self) -> None:
+        # asyncio says it twice: when the other end has said its last word, and when the socket is closed.
+        if self._has_ended:
+            return
+        self._has_ended = True
         super().feed_data(self._tap.drain())
         super().feed_eof()
+        self._on_end()
+
+    def set_exception(self, exc: Exception) -> None:
+        self._has_ended = True
+        super().set_exception(exc)
+        self._on_end()
+
+
+async def _past_the_driver(message: aiormq.abc.DeliveredMessage) -> None:
+    """What the driver would call, if it saw the deliveries."""
 
 
 def _is_done_at_once(awaitable: Coroutine[Any, Any, object]) -> bool:

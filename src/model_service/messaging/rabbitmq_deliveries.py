@@ -43,13 +43,18 @@ class WireDelivery:
     parts: list[bytes] = field(default_factory=list)
 
     def properties(self) -> Basic.Properties | None:
-        """The properties of the message; None when they are malformed."""
+        """The properties of the message; None when they cannot be read."""
         decoded = ContentHeader()
         try:
             decoded.unmarshal(self.header)
-        except (ValueError, struct.error):
+        except Exception:  # noqa: BLE001 - anybody may have written them, and nested deeply enough they even exhaust the stack
             return None
         return decoded.properties
+
+    def message_id(self) -> str | None:
+        """None when there is none, or when the properties cannot be read."""
+        properties = self.properties()
+        return properties.message_id if properties else None
 
 
 Taker = Callable[[WireDelivery], None]
@@ -81,6 +86,8 @@ class DeliveryTap:
         Half a frame is kept until the other half comes. What is no frame at all passes on, with all that follows.
         In place of what it does not see the driver gets a heartbeat a second: a busy broker sends none, and the driver
         takes a stream without frames for a dead one.
+
+        Raises what a malformed delivery or a taker makes it raise; then the rest of the stream cannot be read.
 
         Args:
             now: seconds of any clock that does not go back.

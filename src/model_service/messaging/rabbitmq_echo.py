@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import aiormq.abc
 
 from model_service.messaging.rabbitmq_connection import BrokerConnection, ask
+from model_service.messaging.rabbitmq_deliveries import WireDelivery
 from model_service.messaging.rabbitmq_publisher import publish_one
 from model_service.messaging.rabbitmq_queues import throwaway_channel
 from model_service.messaging.transport import OutgoingMessage, PublishOutcome, TransportUnavailable
@@ -55,7 +56,7 @@ class EchoReader:
         channel.closing.add_done_callback(self._on_end)
         channel.on_consumer_cancel_callbacks.add(self._on_end)
         await ask(channel.basic_qos(prefetch_count=PREFETCH), f"set the prefetch of {self._queue}")
-        await ask(channel.basic_consume(self._queue, self._on_message), f"consume {self._queue}")
+        await self._connection.consume(channel, self._queue, self._on_delivery)
         self._channel = channel
 
     async def mark_end(self, publishing: aiormq.abc.AbstractChannel) -> str:
@@ -92,9 +93,9 @@ class EchoReader:
         except TimeoutError:
             raise TransportUnavailable(f"RabbitMQ did not bring back a marker of {self._queue}") from None
 
-    async def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:
-        assert message.delivery_tag is not None, "a delivery has a tag"
-        self._buffer.append((message.delivery_tag, message.header.properties.message_id or ""))
+    def _on_delivery(self, wire: WireDelivery) -> None:
+        # What a stranger put there names no message of ours, and is acknowledged with the rest.
+        self._buffer.append((wire.delivery_tag, wire.message_id() or ""))
         self._news.set()
 
     def _on_end(self, _: object) -> None:

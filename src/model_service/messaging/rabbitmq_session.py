@@ -81,15 +81,15 @@ class BrokerSession:
         while True:
             try:
                 connection = await BrokerConnection.open(self._url, f"model-service {self._purpose}")
-            except BROKER_ERRORS as error:
-                self._reason = describe(error)
-                if not said_unreachable:
-                    self._log.warning("broker_unreachable", reason=self._reason)
-                said_unreachable = True
-            else:
                 said_unreachable = False
                 if await self._serve(connection) > STABLE_SECONDS:
                     backoff.reset()
+            except Exception as error:  # noqa: BLE001 - what answers need not be a broker, and this loop outlives it
+                self._reason = describe(error)
+                if not said_unreachable:
+                    fault = None if isinstance(error, BROKER_ERRORS) else error
+                    self._log.warning("broker_unreachable", reason=self._reason, exc_info=fault)
+                said_unreachable = True
             await asyncio.sleep(backoff.next_seconds())
 
     async def _serve(self, connection: BrokerConnection) -> float:

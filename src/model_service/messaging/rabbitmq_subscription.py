@@ -70,13 +70,6 @@ class RabbitSubscription:
         if (channel := self._channel) is not None:
             await self._settle(deliveries, lambda tag, multiple: channel.basic_ack(tag, multiple, wait=False))
 
-    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """As the port says."""
-        if (channel := self._channel) is not None:
-            await self._settle(
-                deliveries, lambda tag, multiple: channel.basic_nack(tag, multiple, requeue=True, wait=False)
-            )
-
     async def close(self) -> None:
         """As the port says."""
         self._is_closed = True
@@ -153,6 +146,8 @@ class RabbitSubscription:
                 self._note("queue_refused", describe(error))
             except TransportUnavailable as error:
                 self._note("queue_unavailable", str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the queue must not be left alone for good
+                self._note("consumer_failed", describe(error), error)
             await asyncio.sleep(backoff.next_seconds())
 
     async def _consume(self, connection: BrokerConnection, backoff: Backoff) -> None:
@@ -165,8 +160,7 @@ class RabbitSubscription:
         self._channel = channel
         try:
             await ask(channel.basic_qos(prefetch_count=self._prefetch), f"set the prefetch of {self._queue}")
-            connection.take_deliveries(channel, partial(self._on_delivery, channel))
-            await ask(channel.basic_consume(self._queue, _past_the_driver), f"consume {self._queue}")
+            await connection.consume(channel, self._queue, partial(self._on_delivery, channel))
             self._trouble = None
             backoff.reset()
             self._log.info("queue_consumed")
@@ -193,10 +187,10 @@ class RabbitSubscription:
         self._unsettled.clear()
         self._enough.set()
 
-    def _note(self, event: str, reason: str) -> None:
-        """Log a state once, until it changes."""
+    def _note(self, event: str, reason: str, fault: Exception | None = None) -> None:
+        """Log a state once, until it changes; with its traceback where nobody expected it."""
         if self._trouble != event:
-            self._log.warning(event, reason=reason)
+            self._log.warning(event, reason=reason, exc_info=fault)
         self._trouble = event
 
 
@@ -205,9 +199,9 @@ def _shared_prefix(unsettled: dict[int, int], tags: Sequence[int]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(unsettled, tags, strict=False)))
 
 
-async def _past_the_driver(message: aiormq.abc.DeliveredMessage) -> None:
-    """What the driver would call, if it saw the deliveries."""
-
-
 def _as_text(headers: Mapping[str, object] | None) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else str(value) for name, value in (headers or {}).items()}
+    """Headers as text; none, when one of them is nested so deeply that it cannot be written."""
+    try:
+        return {name: value if isinstance(value, str) else str(value) for name, value in (headers or {}).items()}
+    except RecursionError:
+        return {}

@@ -98,7 +98,10 @@ class PublishingLease(Protocol):
         ...
 
     async def renew_route(self) -> None:
-        """Declare exchange, queue and binding again, if that is some time ago. Raises TransportUnavailable."""
+        """Declare a durable direct exchange, a durable queue and a binding by its name, if that is some time ago.
+
+        Raises TransportUnavailable.
+        """
         ...
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> list[PublishOutcome]:
@@ -133,10 +136,6 @@ class Subscription(Protocol):
         """Done with these for good. Tags of a lost session are ignored: their messages come again."""
         ...
 
-    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Put these back for another try."""
-        ...
-
     async def close(self) -> None:
         """Stop consuming; what is unsettled goes back to the queue."""
         ...
@@ -156,13 +155,6 @@ class Transport(Protocol):
     @property
     def is_connected(self) -> bool:
         """Whether messages can be published and consumed now."""
-        ...
-
-    async def declare_exchange_with_queue(self, exchange: str, queue: str) -> None:
-        """A durable direct exchange and a durable queue without arguments, bound with the queue's name as routing key.
-
-        Raises TransportUnavailable.
-        """
         ...
 
     async def declare_queue(self, queue: str) -> None:
