@@ -14,7 +14,7 @@ config_app = typer.Typer(no_args_is_help=True)
 
 @config_app.command()
 def check() -> None:
-    """Check the settings; no server is asked. Exit code 4 and one line per fault when they cannot be used."""
+    """Check the settings, without asking any server; exit code 4 and one line per fault when they cannot be used."""
     with plain_errors():
         _, warnings = load_settings(os.environ)
         for warning in warnings:
