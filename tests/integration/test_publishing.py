@@ -97,7 +97,7 @@ async def lease_of(transport: Transport, route: PublishingRoute) -> PublishingLe
         while True:
             try:
                 lease = await transport.lease_publishing(route)
-            except RoleTaken:
+            except (RoleTaken, TransportUnavailable):
                 await asyncio.sleep(0.05)
             else:
                 await lease.renew_route()
