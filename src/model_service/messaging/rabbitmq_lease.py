@@ -23,7 +23,7 @@ from model_service.messaging.rabbitmq_echo import EchoReader, declare_echo, echo
 from model_service.messaging.rabbitmq_publisher import publish_one
 from model_service.messaging.rabbitmq_queues import bind_exchange, ensure_queue, throwaway_channel
 from model_service.messaging.rabbitmq_session import BrokerSession
-from model_service.messaging.rabbitmq_transaction import EchoedTransaction, commit_within
+from model_service.messaging.rabbitmq_transaction import EchoedTransaction, commit_within, lasts
 from model_service.messaging.transport import (
     OutgoingMessage,
     PublishingRoute,
@@ -112,7 +112,7 @@ class RabbitPublishingLease:
         if (reason := await self._why_closed()) is not None:
             raise TransportUnavailable(f"RabbitMQ takes no messages: {reason}")
         now = self._clock.now()
-        lasting = [message for message in messages if message.expires_at is None or message.expires_at > now]
+        lasting = [message for message in messages if lasts(message, now)]
         outcomes = await self._transact(lasting, now) if lasting else {}
         return [outcomes.get(message.message_id, PublishOutcome.NOT_SENT) for message in messages]
 
@@ -176,21 +176,14 @@ class RabbitPublishingLease:
             raise
 
     async def _put_and_commit(self, messages: Sequence[OutgoingMessage], now: datetime) -> dict[str, PublishOutcome]:
-        await self._transaction.put(messages, now, _answer_seconds(messages, now))
-        later = self._clock.now()
-        if later - now > min(commit_within(message, now) for message in messages):
+        await self._transaction.put(messages, now, ANSWER_SECONDS)
+        if self._clock.now() - now > min(commit_within(message, now) for message in messages):
             # Their expirations count from the commit, so they would outlive their time.
             await self._transaction.roll_back()
             return {}
-        returned = await self._transaction.commit(messages, _answer_seconds(messages, later))
+        returned = await self._transaction.commit(messages, ANSWER_SECONDS)
         confirmed = {message.message_id: PublishOutcome.CONFIRMED for message in messages}
         return confirmed | dict.fromkeys(returned, PublishOutcome.UNROUTABLE)
-
-
-def _answer_seconds(messages: Sequence[OutgoingMessage], now: datetime) -> float:
-    """How long to wait for the broker: not past the first expiry, when it is better to cut the connection."""
-    ends = [message.expires_at for message in messages if message.expires_at is not None]
-    return min([ANSWER_SECONDS, *((end - now).total_seconds() for end in ends)])
 
 
 async def _take_role(connection: BrokerConnection, role: str) -> None:

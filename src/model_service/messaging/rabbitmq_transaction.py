@@ -18,7 +18,8 @@ from model_service.messaging.rabbitmq_publisher import PERSISTENT, milliseconds
 from model_service.messaging.transport import OutgoingMessage
 
 LONGEST_COMMIT = timedelta(seconds=1)
-SHORTEST_SHARE = 10
+LEAST_LIFE = timedelta(seconds=0.5)
+"""What has less left is not sent: one that is about to expire would hold up all that is committed with it."""
 
 
 class EchoedTransaction:
@@ -96,15 +97,20 @@ class EchoedTransaction:
             self._channel.message_id_delivery_tag.pop(message.message_id, None)  # type: ignore[attr-defined]
 
 
+def lasts(message: OutgoingMessage, now: datetime) -> bool:
+    """Whether enough of its time is left to be sent."""
+    return message.expires_at is None or message.expires_at - now >= LEAST_LIFE
+
+
 def commit_within(message: OutgoingMessage, now: datetime) -> timedelta:
     """How long after being put a message may be committed.
 
-    The broker counts the expiration from the commit on, so it is shortened by this much: a second, or a tenth of what
-    is left where that is less.
+    The broker counts the expiration from the commit on, so it is shortened by this much: a second, or half of what is
+    left where that is less.
     """
     if message.expires_at is None:
         return LONGEST_COMMIT
-    return min(LONGEST_COMMIT, (message.expires_at - now) / SHORTEST_SHARE)
+    return min(LONGEST_COMMIT, (message.expires_at - now) / 2)
 
 
 def _properties(message: OutgoingMessage, now: datetime) -> Basic.Properties:
