@@ -1,3 +1,9 @@
-"""Fixtures that any test may use; each comes from a module of tests/support."""
+"""Fixtures that any test may use, each from a module of tests/support, and how Hypothesis runs."""
+
+from hypothesis import settings
 
 pytest_plugins = ["tests.support.postgres", "tests.support.rabbitmq"]
+
+# How long an example takes is the machine's matter: a busy one must not fail a test.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")

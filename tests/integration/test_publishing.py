@@ -342,6 +342,15 @@ async def test_a_deleted_exchange_is_told_and_made_again(rabbit: Adapter, rabbit
         await publisher.close()
 
 
+async def test_giving_up_the_role_is_no_loss(rabbit: Adapter) -> None:
+    async with connected(rabbit) as transport:
+        lease = await lease_of(transport, ROUTE)
+        with capture_logs() as logs:
+            await lease.release()
+            await (await lease_of(transport, ROUTE)).release()
+        assert "broker_lost" not in [entry["event"] for entry in logs]
+
+
 async def test_without_a_queue_a_signal_is_unroutable_and_never_marked_sent(rabbit: Adapter, rabbitmq_url: str) -> None:
     async with connected(rabbit) as transport, await aio_pika.connect(rabbitmq_url) as connection:
         publisher = publisher_of(rabbit.database, transport)

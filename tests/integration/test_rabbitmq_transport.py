@@ -150,6 +150,15 @@ async def test_a_wrong_password_is_said_without_telling_it(rabbitmq_url: str) ->
     assert "secret" not in str(logs)
 
 
+async def test_a_virtual_host_that_is_not_there_is_named(rabbitmq_url: str) -> None:
+    async with transport_to(f"{rabbitmq_url.rstrip('/')}/nowhere") as transport:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "'nowhere'" not in str(transport._publishing.unavailable):
+                await asyncio.sleep(0.02)
+        # The same words each time: what waits for the broker says it once.
+        assert "object at" not in str(transport._publishing.unavailable)
+
+
 async def test_a_deleted_queue_of_ours_is_declared_again(
     transport: Transport, other_service: aio_pika.abc.AbstractChannel
 ) -> None:

@@ -87,7 +87,6 @@ async def book_of_fills(scene: Scene) -> dict[str, Decimal]:
 
 @settings(
     max_examples=25,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

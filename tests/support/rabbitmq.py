@@ -74,7 +74,10 @@ class PrivateBroker:
         self._epmd = self._spawn([str(runtime / "epmd"), "-port", str(self._epmd_port), "-address", "127.0.0.1"])
         self._node = self._spawn([str(runtime / "erlexec"), *_node_arguments()])
         pids = [str(process.pid) for process in (self._node, self._epmd)]
-        self._guard = subprocess.Popen(["sh", "-c", GUARD, "guard", *pids], stdin=subprocess.PIPE)
+        # In a session of its own too: a signal to the whole group of the test process must not end it first.
+        self._guard = subprocess.Popen(
+            ["sh", "-c", GUARD, "guard", *pids], stdin=subprocess.PIPE, start_new_session=True
+        )
         deadline = time.monotonic() + READY_SECONDS
         while not (_is_listened_on(self.port) and await _accepts(self.url)):
             if self._node.poll() is not None or time.monotonic() > deadline:

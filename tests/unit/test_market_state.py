@@ -274,7 +274,7 @@ def numbers(snapshot: MarketSnapshot) -> str:
     return repr(snapshot)  # NaN is not equal to itself, its text is
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.floats(0.05, 0.95))
 def test_what_comes_later_changes_nothing_before(seed: int, share: float) -> None:
     events = day(seed, 40)

@@ -135,7 +135,7 @@ class Settings(BaseSettings):
         description="Read the shared tables: fills and open orders from orders, positions. No effect when embedded.",
     )
     signal_expiry_seconds: float = Field(
-        30.0, gt=0, le=86_400, description="After this long a signal is no longer delivered."
+        30.0, ge=1, le=86_400, description="After this long a signal is no longer delivered."
     )
     signal_lost_after_seconds: float = Field(
         30.0, gt=0, le=86_400, description="A published signal without an order at this age is reported lost."

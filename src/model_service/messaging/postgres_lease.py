@@ -13,7 +13,8 @@ import asyncpg
 
 from model_service.config.clock import Clock
 from model_service.database.connection import Database, DatabaseUnavailable
-from model_service.database.driver_errors import UNAVAILABLE, cause, is_unavailable
+from model_service.database.driver_errors import UNAVAILABLE
+from model_service.messaging.postgres_session import fetch_or_end
 from model_service.messaging.transport import (
     OutgoingMessage,
     PublishingRoute,
@@ -22,7 +23,6 @@ from model_service.messaging.transport import (
     TransportUnavailable,
 )
 
-STATEMENT_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 REMEMBERED = 1000
 """Message_ids that a successor is told; more than a predecessor can have claimed at once."""
@@ -142,14 +142,8 @@ class PostgresPublishingLease:
                 await self._fetch(FORGET, self._route.exchange, REMEMBERED)
 
     async def _fetch(self, text: str, *arguments: object) -> list[asyncpg.Record]:
-        """Run one statement; whatever breaks it, a cancellation too, ends the lease. Raises TransportUnavailable."""
-        try:
-            return await self._connection.fetch(self._database.sql(text), *arguments, timeout=STATEMENT_SECONDS)
-        except BaseException as error:
-            self._connection.terminate()
-            if is_unavailable(error):
-                raise TransportUnavailable(f"PostgreSQL at {self._database.address}: {cause(error)}") from error
-            raise
+        """Run one statement; what breaks it ends the lease. Raises TransportUnavailable."""
+        return await fetch_or_end(self._database, self._connection, text, *arguments)
 
 
 def columns_of(messages: Sequence[OutgoingMessage]) -> tuple[list[object], ...]:

@@ -72,11 +72,7 @@ class ConsumerSession:
         end of the connection gives them back. Raises TransportUnavailable.
         """
         async with self._one_at_a_time:
-            try:
-                return await self._connection.fetch(self._database.sql(text), *arguments, timeout=STATEMENT_SECONDS)
-            except BaseException as error:
-                self._end_with(error)
-                raise
+            return await fetch_or_end(self._database, self._connection, text, *arguments)
 
     async def close(self) -> None:
         """Give back what is taken and disconnect; a connection that does not answer is cut, which gives it back too."""
@@ -95,14 +91,8 @@ class ConsumerSession:
             async with asyncio.timeout(STATEMENT_SECONDS):
                 await self._connection.add_listener(schema, self._on_notice)
         except BaseException as error:
-            self._end_with(error)
+            _end_with(self._database, self._connection, error)
             raise
-
-    def _end_with(self, error: BaseException) -> None:
-        """End the session. Raises TransportUnavailable where waiting mends what `error` says."""
-        self._connection.terminate()
-        if is_unavailable(error):
-            raise TransportUnavailable(f"PostgreSQL at {self._database.address}: {cause(error)}") from error
 
     def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         if payload == self._queue:
@@ -110,3 +100,24 @@ class ConsumerSession:
 
     def _on_end(self, _connection: Any) -> None:
         self._on_message()
+
+
+async def fetch_or_end(
+    database: Database, connection: asyncpg.Connection, text: str, *arguments: object
+) -> list[asyncpg.Record]:
+    """Run one statement on a connection that stands for something; whatever breaks it, a cancellation too, ends it.
+
+    Raises TransportUnavailable where waiting may mend it.
+    """
+    try:
+        return await connection.fetch(database.sql(text), *arguments, timeout=STATEMENT_SECONDS)
+    except BaseException as error:
+        _end_with(database, connection, error)
+        raise
+
+
+def _end_with(database: Database, connection: asyncpg.Connection, error: BaseException) -> None:
+    """End the connection. Raises TransportUnavailable where waiting may mend what `error` says."""
+    connection.terminate()
+    if is_unavailable(error):
+        raise TransportUnavailable(f"PostgreSQL at {database.address}: {cause(error)}") from error

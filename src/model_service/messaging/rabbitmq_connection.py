@@ -18,6 +18,7 @@ from aiormq.exceptions import (
     ChannelLockedResource,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
+    InvalidFrameError,
 )
 from yarl import URL
 
@@ -89,6 +90,8 @@ class BrokerConnection(aio_pika.Connection):
     def __init__(self, url: URL, **arguments: Any) -> None:
         super().__init__(url, **arguments)
         self.lost = asyncio.Event()
+        self.is_given_up = False
+        """Whether it was this side that wanted its end."""
         self._socket = _SocketFactory(self.lost.set)
         self.kwargs["transport_factory"] = self._socket
         self.close_callbacks.add(self._on_lost)
@@ -101,6 +104,11 @@ class BrokerConnection(aio_pika.Connection):
         attempt = asyncio.ensure_future(connection.connect())
         try:
             await _finish(attempt, CONNECT_SECONDS)
+        except InvalidFrameError as error:
+            connection.cut()
+            raise AMQPConnectionError(
+                f"it ended the opening; is there a virtual host {_virtual_host(address)!r}, and may the user use it?"
+            ) from error
         except BaseException:
             # The driver may open the connection in spite of a cancellation; nobody would ever close it.
             attempt.add_done_callback(lambda _: connection.cut())
@@ -148,6 +156,7 @@ class BrokerConnection(aio_pika.Connection):
 
     async def end(self) -> None:
         """Close it in order, or cut it when the broker does not answer."""
+        self.is_given_up = not self.lost.is_set()
         try:
             await _finish(self.close(), CLOSE_SECONDS)
         except BROKER_ERRORS:
@@ -255,6 +264,10 @@ class _TimedReader(asyncio.StreamReader):
         self._has_ended = True
         super().set_exception(exc)
         self._on_end()
+
+
+def _virtual_host(address: URL) -> str:
+    return address.path.removeprefix("/") or "/"
 
 
 async def _past_the_driver(message: aiormq.abc.DeliveredMessage) -> None:

@@ -89,7 +89,7 @@ async def publish_one(channel: aiormq.abc.AbstractChannel, message: OutgoingMess
             message.body,
             exchange=message.exchange,
             routing_key=message.routing_key,
-            properties=_properties(message, now),
+            properties=properties_of(message, now),
             mandatory=True,
             wait=False,  # the confirmation is waited for, not the socket
         )
@@ -111,15 +111,16 @@ def _refused(message: OutgoingMessage, error: Exception) -> PublishOutcome:
     return PublishOutcome.UNKNOWN
 
 
-def _properties(message: OutgoingMessage, now: datetime) -> Basic.Properties:
+def properties_of(message: OutgoingMessage, until: datetime) -> Basic.Properties:
+    """Persistent, and forgotten by the broker so long after it was routed as the message lasts after `until`."""
     return Basic.Properties(
         delivery_mode=PERSISTENT,
         message_id=message.message_id,
         headers=dict(message.headers),
-        expiration=None if message.expires_at is None else milliseconds(message.expires_at - now),
+        expiration=None if message.expires_at is None else _milliseconds(message.expires_at - until),
     )
 
 
-def milliseconds(rest: timedelta) -> str:
+def _milliseconds(rest: timedelta) -> str:
     """For AMQP; never 0, which would still reach a consumer that waits."""
     return str(max(rest // timedelta(milliseconds=1), 1))

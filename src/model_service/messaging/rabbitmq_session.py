@@ -100,7 +100,8 @@ class BrokerSession:
         self._log.info("broker_connected")
         try:
             await self._until_lost(connection)
-            self._log.warning("broker_lost", reason=self._reason)
+            if not connection.is_given_up:
+                self._log.warning("broker_lost", reason=self._reason)
         finally:
             self._connected.clear()
             self._connection = None

@@ -14,7 +14,7 @@ import aiormq.abc
 from pamqp.commands import Basic
 
 from model_service.messaging.rabbitmq_connection import BrokerConnection, ask
-from model_service.messaging.rabbitmq_publisher import PERSISTENT, milliseconds
+from model_service.messaging.rabbitmq_publisher import PERSISTENT, properties_of
 from model_service.messaging.transport import OutgoingMessage
 
 LONGEST_COMMIT = timedelta(seconds=1)
@@ -51,7 +51,12 @@ class EchoedTransaction:
         Raises TransportUnavailable, or one of REFUSALS: then none will be, once the connection has ended.
         """
         for message in messages:
-            await self._put(message.body, message.exchange, message.routing_key, _properties(message, now))
+            await self._put(
+                message.body,
+                message.exchange,
+                message.routing_key,
+                properties_of(message, now + commit_within(message, now)),
+            )
             memory = Basic.Properties(delivery_mode=PERSISTENT, message_id=message.message_id)
             await self._put(b"", "", self._echo, memory, mandatory=False)
         # Answered in order, so the answer says that all before it has been read: a blocked broker gives none.
@@ -111,11 +116,3 @@ def commit_within(message: OutgoingMessage, now: datetime) -> timedelta:
     if message.expires_at is None:
         return LONGEST_COMMIT
     return min(LONGEST_COMMIT, (message.expires_at - now) / 2)
-
-
-def _properties(message: OutgoingMessage, now: datetime) -> Basic.Properties:
-    expires_at = message.expires_at
-    rest = None if expires_at is None else milliseconds(expires_at - now - commit_within(message, now))
-    return Basic.Properties(
-        delivery_mode=PERSISTENT, message_id=message.message_id, headers=dict(message.headers), expiration=rest
-    )
