@@ -35,6 +35,8 @@ class FaultProxy:
         self.is_black_hole = False
         self.drops_replies = False
         self.refuses = False
+        self.last_word: bytes | None = None
+        self.has_heard_it = asyncio.Event()
         self.cut: tuple[int, Towards] | None = None
         self.links: set[Link] = set()
         self._server: asyncio.Server | None = None
@@ -75,6 +77,17 @@ class FaultProxy:
         """What the server says vanishes, what the client says arrives."""
         self.drops_replies = True
 
+    def drop_replies_from(self, last_word: bytes) -> None:
+        """As `drop_replies`, from the moment on that a client says this; `has_heard_it` is set then."""
+        self.has_heard_it.clear()
+        self.last_word = last_word
+
+    def listen(self, data: bytes) -> None:
+        """What a client says, before it is passed on."""
+        if self.last_word is not None and self.last_word in data:
+            self.last_word, self.drops_replies = None, True
+            self.has_heard_it.set()
+
     def refuse(self) -> None:
         """Reset every connection, and every new one at once."""
         self.refuses = True
@@ -96,6 +109,7 @@ class FaultProxy:
             tells_server: False where the server is never told that a client has gone, and keeps its end open.
         """
         self.delay_seconds, self.drops_replies, self.refuses, self.is_black_hole = 0.0, False, False, False
+        self.last_word = None
         for link in list(self.links):
             link.heal(tells_server)
 
@@ -125,6 +139,8 @@ class Link:
 
     def received(self, towards: Towards, data: bytes) -> None:
         """Pass it on, or what the proxy is told to do instead."""
+        if towards is Towards.SERVER:
+            self.proxy.listen(data)
         if towards is Towards.CLIENT and self.proxy.drops_replies:
             self._lacks_replies = True
             return

@@ -190,6 +190,21 @@ async def test_delay_keeps_the_order(echo: tuple[Echo, FaultProxy]) -> None:
         assert await client.hear(12) == b"first second"
 
 
+async def test_replies_are_dropped_from_a_word_of_the_client_on(echo: tuple[Echo, FaultProxy]) -> None:
+    server, proxy = echo
+    async with client_of(proxy) as client:
+        proxy.drop_replies_from(b"commit")
+        client.say(b"begin")
+        assert await client.hear(5) == b"begin"
+        assert not proxy.has_heard_it.is_set()
+        client.say(b"commit")
+        await proxy.has_heard_it.wait()
+        assert await client.hears_nothing()
+        proxy.heal()
+        assert await client.is_reset()
+    assert bytes(server.heard) == b"begincommit"
+
+
 @pytest.mark.parametrize("towards", list(Towards))
 async def test_cut_in_the_middle(echo: tuple[Echo, FaultProxy], towards: Towards) -> None:
     server, proxy = echo

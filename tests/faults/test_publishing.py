@@ -23,6 +23,8 @@ SIGNALS = 4_000
 FAULTS = 25
 ALARM_SECONDS = 120.0
 DROPPED_SECONDS = 1.0
+TX_COMMIT = bytes.fromhex("00000004 005a 0014 ce")
+"""The end of the AMQP frame that commits a transaction: its size, class and method, and the mark of the frame's end."""
 CARELESS_RESEND = (sys.executable, str(Path(careless_resend.__file__)), "run")
 ENDED = frozenset({"published", "expired"})
 
@@ -56,8 +58,9 @@ async def reset(run: Publishing) -> None:
 
 
 async def drop_confirms(run: Publishing) -> None:
-    """Its signals arrive at the broker, and the broker's word does not come back."""
-    run.arena.amqp.drop_replies()
+    """It commits signals, they are delivered, and the broker's word of that does not come back."""
+    run.arena.amqp.drop_replies_from(TX_COMMIT)
+    await run.arena.amqp.has_heard_it.wait()
     await asyncio.sleep(DROPPED_SECONDS)
     run.arena.amqp.heal()
 
