@@ -93,7 +93,7 @@ async def test_the_next_start_takes_up_the_same(database: Database, tmp_path: Pa
     await store(database, imbalance_rows(20_000, seed=3), strategy_id="momentum_v1")
     settings = {**database_settings(database), **SETTINGS}
     async with traffic(database) as sending:
-        async with running(tmp_path, **settings) as service:
+        async with running(tmp_path, **settings) as service, no_new_versions(database):
             run_id = await run_under_way(service)
             await asyncio.sleep(random.uniform(0.0, 2.0))
             service.process.send_signal(how)
@@ -108,6 +108,14 @@ async def test_the_next_start_takes_up_the_same(database: Database, tmp_path: Pa
         assert await asyncio.to_thread(service.process.wait, 30) == 0, service.tail()
     assert await database.fetchval("SELECT count(*) FROM model_service.trading_signals") > 0
     assert await what_is_there(database, sending.events, run_id, tmp_path) == RECOVERED
+
+
+@asynccontextmanager
+async def no_new_versions(database: Database) -> Any:
+    """Reads of the registry go on and no version can be added, so that no machine is too fast for "during a run"."""
+    async with database.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE model_service.model_versions IN EXCLUSIVE MODE")
+        yield
 
 
 async def run_under_way(service: RunningService) -> str:
