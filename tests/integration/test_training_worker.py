@@ -30,7 +30,7 @@ from tests.support.training_rows import imbalance_rows, training_job
 COLUMNS = (
     "signal_id", "revision", "strategy_id", "asset_code", "feature_set", "side", "intent", "is_warmup", "decided_us",
     "exit_us", "available_us", "label", "exit_rule", "net_return", "probability_buy", "probability_sell",
-    "probability_none", "features",
+    "probability_none", "features", "opposite_net_return",
 )  # fmt: skip
 PASSWORD = "correct-horse-battery"
 
@@ -44,7 +44,7 @@ async def store(database: Database, rows: NDArray[np.void], **changes: Any) -> N
             "feature_set": FEATURE_SET, "intent": "open", "available_us": int(row["exit_us"]),
             "is_warmup": bool(row["is_warmup"]), "features": row["features"].tobytes(),
             **{name: int(row[name]) for name in ("asset_code", "side", "decided_us", "exit_us", "label", "exit_rule")},
-            **{name: float(row[name]) for name in ("net_return", *COLUMNS[14:17])},
+            **{name: float(row[name]) for name in ("net_return", "opposite_net_return", *COLUMNS[14:17])},
         }  # fmt: skip
         records.append(tuple({**values, **changes}[name] for name in COLUMNS))
     async with database.acquire() as connection:

@@ -22,6 +22,7 @@ ROW = np.dtype(
         ("signal_id", "(16,)u1"), ("decided_us", "i8"), ("exit_us", "i8"), ("side", "i2"), ("label", "i2"),
         ("exit_rule", "i2"), ("asset_code", "i4"), ("is_warmup", "u1"), ("is_reduction", "u1"), ("net_return", "f8"),
         ("probability_buy", "f8"), ("probability_sell", "f8"), ("probability_none", "f8"),
+        ("opposite_net_return", "f8"),
         ("features", f"({len(FEATURE_NAMES)},)f4"),
     ]
 )  # fmt: skip
@@ -44,6 +45,7 @@ def imbalance_rows(
         imbalance, path = _market(count + ahead, drift, rng)
         moves = path[turns + ahead] - path[turns]
         rows["net_return"][turns] = rows["side"][turns] * moves - cost
+        rows["opposite_net_return"][turns] = -rows["side"][turns] * moves - cost
         rows["features"][turns, IMBALANCE] = imbalance[turns]
         rows["asset_code"][turns] = asset + 1
     rows["label"] = rows["net_return"] > 0
@@ -69,6 +71,7 @@ def blank_rows(count: int, rng: np.random.Generator) -> NDArray[np.void]:
     rows["probability_buy"] = rows["probability_sell"] = 0.4
     rows["probability_none"] = 0.2
     rows["net_return"] = rng.choice([-0.001, 0.001], count)
+    rows["opposite_net_return"] = -rows["net_return"]
     rows["label"] = rows["net_return"] > 0
     features = rng.standard_normal((count, len(FEATURE_NAMES))).astype(np.float32)
     features[rng.random(features.shape) < 0.05] = np.nan

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_service.config.settings import ModelType, Settings
+from model_service.config.training import TrainingParameters
 
 
 class StrategyDefinition(BaseModel):
@@ -39,6 +40,7 @@ class StrategyDefinition(BaseModel):
     minimum_dataset_size: int = Field(gt=0)
     retrain_after_outcomes: int = Field(gt=0)
     training_seed: int = 0
+    training: TrainingParameters = TrainingParameters()
 
 
 def strategies_from(settings: Settings) -> tuple[StrategyDefinition, ...]:

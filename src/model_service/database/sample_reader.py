@@ -32,6 +32,7 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("probability_buy", "s.probability_buy", ">f8"),
     ("probability_sell", "s.probability_sell", ">f8"),
     ("probability_none", "s.probability_none", ">f8"),
+    ("opposite_net_return", "coalesce(s.opposite_net_return, 'NaN')", ">f8"),
 )
 """Name, SQL and type on the wire of all columns but the features, which come last."""
 

@@ -32,6 +32,8 @@ class Dataset:
         probability_buy, probability_sell, probability_none: float64 (n,), what the action was drawn from.
         exit_rules: int16 (n,), codes as stored.
         asset_codes: int32 (n,).
+        opposite_net_returns: float64 (n,), what the other side would have earned on the same path at the same cost; NaN
+            where no path is known.
         features: float32 (n, F), not aligned, NaN for unknown.
     """
 
@@ -48,6 +50,7 @@ class Dataset:
     probability_none: NDArray[np.float64]
     exit_rules: NDArray[np.int16]
     asset_codes: NDArray[np.int32]
+    opposite_net_returns: NDArray[np.float64]
     features: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -66,6 +69,63 @@ class Dataset:
         digest = hashlib.sha256(np.ascontiguousarray(self.signal_ids).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class IdleDraws:
+    """m stored draws that led to no trade, so r = 0: draws of `none`, and openings that never filled (METHOD 7).
+
+    Attributes:
+        decided_us: int64 (m,), microseconds since 1970, UTC, not falling.
+        actions: int8 (m,), 0 for `none`, +1 for an unfilled buy, -1 for an unfilled sell.
+        probability_buy, probability_sell, probability_none: float64 (m,), what the action was drawn from.
+        sample_rates: float64 (m,) in (0, 1], the share q of such draws that is stored.
+        features: float32 (m, F), not aligned, NaN for unknown.
+    """
+
+    decided_us: NDArray[np.int64]
+    actions: NDArray[np.int8]
+    probability_buy: NDArray[np.float64]
+    probability_sell: NDArray[np.float64]
+    probability_none: NDArray[np.float64]
+    sample_rates: NDArray[np.float64]
+    features: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.decided_us)
+
+    def between(self, start_us: int, end_us: int) -> IdleDraws:
+        """Those decided in [start_us, end_us]."""
+        inside = (self.decided_us >= start_us) & (self.decided_us <= end_us)
+        return IdleDraws(**{field.name: getattr(self, field.name)[inside] for field in fields(self)})
+
+    @classmethod
+    def nothing(cls) -> IdleDraws:
+        """No draws."""
+        numbers = np.empty(0, dtype=np.float64)
+        return cls(
+            decided_us=np.empty(0, dtype=np.int64),
+            actions=np.empty(0, dtype=np.int8),
+            probability_buy=numbers,
+            probability_sell=numbers,
+            probability_none=numbers,
+            sample_rates=numbers,
+            features=np.empty((0, len(FEATURE_NAMES)), dtype=np.float32),
+        )
+
+
+def idle_draws_from_rows(rows: Rows) -> IdleDraws:
+    """The draws in `rows`, a structured array (m,) as `database/sample_reader.py` makes it, in time order."""
+    ordered = rows[np.argsort(rows["decided_us"], kind="stable")]
+    return IdleDraws(
+        decided_us=ordered["decided_us"].astype(np.int64),
+        actions=ordered["action"].astype(np.int8),
+        probability_buy=ordered["probability_buy"].astype(np.float64),
+        probability_sell=ordered["probability_sell"].astype(np.float64),
+        probability_none=ordered["probability_none"].astype(np.float64),
+        sample_rates=ordered["sample_rate"].astype(np.float64),
+        features=_known(ordered["features"]),
+    )
 
 
 def dataset_from_rows(rows: Rows) -> tuple[Dataset, dict[str, int]]:
@@ -173,6 +233,7 @@ def _dataset(rows: Rows) -> Dataset:
         probability_none=rows["probability_none"].astype(np.float64),
         exit_rules=rows["exit_rule"].astype(np.int16),
         asset_codes=rows["asset_code"].astype(np.int32),
+        opposite_net_returns=rows["opposite_net_return"].astype(np.float64),
         features=_known(rows["features"]),
     )
 

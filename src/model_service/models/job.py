@@ -22,6 +22,23 @@ class DatabaseCoordinates(BaseModel):
     schema_name: str = "model_service"
 
 
+class Incumbent(BaseModel):
+    """The version that speaks while a candidate is made; the candidate is held against it (METHOD 8, condition 5).
+
+    Attributes:
+        directory: its artifact.
+        files: sha256 in hex by file name, checked before anything is parsed.
+        trained_until_us: the last label end that shaped it, microseconds since 1970, UTC.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    directory: str
+    files: dict[str, str]
+    trained_until_us: int
+
+
 class TrainingJob(BaseModel):
     """Everything that a run depends on.
 
@@ -31,6 +48,9 @@ class TrainingJob(BaseModel):
         parent_directory: artifact to continue from, for `incremental`.
         parent_trained_until_us: the last label end that the parent has seen, for `incremental`.
         candidates_tried: candidates of this strategy since its last promotion, this one included.
+        incumbent: the active version; None when no model speaks.
+        device: where XGBoost computes.
+        engine: `local` fits in this process, `dask` on the workers of `dask_scheduler_address`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,6 +67,10 @@ class TrainingJob(BaseModel):
     parent_version: str | None = None
     parent_trained_until_us: int | None = None
     candidates_tried: int = Field(1, ge=1)
+    incumbent: Incumbent | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    engine: Literal["local", "dask"] = "local"
+    dask_scheduler_address: str | None = None
 
 
 class GateCondition(BaseModel):
