@@ -20,5 +20,5 @@ compile() {
 }
 
 compile requirements.txt pyproject.toml --extra cpu "$@"
-compile requirements-dev.txt pyproject.toml --extra cpu --extra dev --constraint requirements.txt "$@"
+compile requirements-dev.txt pyproject.toml --extra cpu --extra tune --extra dask --extra dev --constraint requirements.txt "$@"
 compile requirements-build.txt --group build --constraint requirements-dev.txt "$@"
