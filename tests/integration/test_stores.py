@@ -187,6 +187,11 @@ async def test_a_filled_signal_becomes_a_sample_with_the_bytes_of_its_decision(d
     assert sample["net_return"] == pytest.approx(expected, rel=1e-9)
     assert sample["label"] == 1
     assert sample["decided_us"] == int(NOON.timestamp()) * 1_000_000
+    # Who sells instead gets one spread of 0.02 % less, pays the same share as fees, and buys back at 101 * 1.0001.
+    sold = 100 * 0.9999 / 1.0001
+    opposite = 1 - 101 * 1.0001 / sold - 0.5 / 200 - 0.001 * 101 * 1.0001 / sold
+    assert sample["opposite_net_return"] == pytest.approx(opposite, rel=1e-9)
+    assert await database.fetchval("SELECT opposite_net_return FROM model_service.outcomes") == pytest.approx(opposite)
 
 
 async def test_a_late_fill_revises_the_outcome_and_keeps_the_first(database: Database) -> None:
@@ -209,6 +214,8 @@ async def test_without_a_price_path_the_reported_return_labels(database: Databas
     labeller = Labeller(PostgresOutcomeStore(database, BarStore(database, 60)), 60)
     assert await labeller.step(NOON + timedelta(seconds=400)) == 0, "bars may still come"
     assert await labeller.step(NOON + timedelta(hours=1)) == 1
-    row = await database.fetchrow("SELECT exit_rule, net_return FROM model_service.outcomes")
-    assert row is not None
-    assert (row["exit_rule"], row["net_return"]) == ("reported", pytest.approx(0.01))
+    for table in ("outcomes", "samples"):
+        row = await database.fetchrow(f"SELECT net_return, opposite_net_return FROM model_service.{table}")
+        assert row is not None
+        assert tuple(row) == (pytest.approx(0.01), None), table
+    assert await database.fetchval("SELECT exit_rule FROM model_service.outcomes") == "reported"

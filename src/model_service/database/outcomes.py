@@ -50,20 +50,22 @@ REVISIONS = """
 INSERT_OUTCOME = """
     INSERT INTO model_service.outcomes (
         signal_id, revision, strategy_id, asset, side, model_version, entry_at, exit_at, entry_price, exit_price,
-        exit_rule, fees, net_return, label, available_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        exit_rule, fees, net_return, label, available_at, opposite_net_return)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 """
 INSERT_SAMPLES = """
     INSERT INTO model_service.samples (
         signal_id, revision, strategy_id, asset_code, feature_set, side, intent, is_warmup, model_version, decided_us,
         exit_us, available_us, label, exit_rule, net_return, probability_buy, probability_sell, probability_none,
-        features)
+        features, opposite_net_return)
     SELECT s.signal_id, given.revision, s.strategy_id, a.asset_code, s.feature_set,
            CASE s.side WHEN 'buy' THEN 1 ELSE -1 END, s.intent, s.is_warmup, s.model_version,
            (extract(epoch FROM s.decided_at) * 1000000)::bigint, given.exit_us, given.available_us, given.label,
-           given.exit_rule, given.net_return, s.probability_buy, s.probability_sell, s.probability_none, s.features
-    FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::smallint[], $6::smallint[], $7::float8[])
-         AS given (signal_id, revision, exit_us, available_us, label, exit_rule, net_return)
+           given.exit_rule, given.net_return, s.probability_buy, s.probability_sell, s.probability_none, s.features,
+           given.opposite_net_return
+    FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::smallint[], $6::smallint[], $7::float8[],
+                $8::float8[])
+         AS given (signal_id, revision, exit_us, available_us, label, exit_rule, net_return, opposite_net_return)
     JOIN model_service.trading_signals AS s USING (signal_id)
     JOIN model_service.asset_codes AS a USING (asset)
 """
@@ -164,7 +166,7 @@ def _outcome_row(outcome: Outcome, revision: int) -> tuple[Any, ...]:
     return (
         filled.signal_id, revision, filled.strategy_id, filled.asset, filled.side.value, filled.model_version,
         filled.entry_at, label.exit_at, filled.entry_price, label.exit_price, label.exit_rule.value, label.fees,
-        label.net_return, label.label, outcome.available_at,
+        label.net_return, label.label, outcome.available_at, outcome.opposite_net_return,
     )  # fmt: skip
 
 
@@ -173,5 +175,5 @@ def _sample_row(outcome: Outcome, revision: int) -> tuple[Any, ...]:
     assert label is not None, "only labelled outcomes become samples"
     return (
         outcome.filled.signal_id, revision, microseconds(label.exit_at), microseconds(outcome.available_at),
-        label.label, EXIT_RULE_CODES[label.exit_rule], label.net_return,
+        label.label, EXIT_RULE_CODES[label.exit_rule], label.net_return, outcome.opposite_net_return,
     )  # fmt: skip

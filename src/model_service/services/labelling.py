@@ -18,6 +18,7 @@ from model_service.trades.labels import (
     PathBroken,
     label_opening,
     label_reported,
+    opposite_entry,
 )
 
 log = structlog.get_logger()
@@ -50,28 +51,15 @@ class Labeller:
         outcomes, pathless = [], []
         for filled in due:
             try:
-                label = self._on_path(filled, [bar for bar in bars if bar.end > filled.entry_at])
+                outcome = _on_path(filled, [bar for bar in bars if bar.end > filled.entry_at], now)
             except PathBroken:
                 pathless.append(filled)
                 continue
-            if label is not None:
-                outcomes.append(Outcome(filled, label, now))
+            if outcome is not None:
+                outcomes.append(outcome)
             elif now >= filled.entry_at + self._patience(filled):
                 pathless.append(filled)
         return outcomes + (await self._as_reported(pathless, now) if pathless else [])
-
-    def _on_path(self, filled: FilledSignal, path: Sequence[Bar]) -> Label | None:
-        barriers = Barriers(
-            filled.take_profit_percent, filled.stop_loss_percent, timedelta(seconds=filled.horizon_seconds)
-        )
-        return label_opening(
-            _entry(filled),
-            barriers,
-            path,
-            half_spread_percent=filled.spread_percent / 2.0,
-            exit_fee_rate=filled.fee_rate,
-            minimum_net_return=filled.minimum_net_return,
-        )
 
     def _patience(self, filled: FilledSignal) -> timedelta:
         """How long after the entry bars may still come; then the platform's own report is the last word."""
@@ -83,6 +71,30 @@ class Labeller:
         for filled in pathless:
             outcomes.append(Outcome(filled, _reported_label(filled, reports.get(filled.signal_id)), now))
         return outcomes
+
+
+def _on_path(filled: FilledSignal, path: Sequence[Bar], now: datetime) -> Outcome | None:
+    """The outcome of both sides on `path`; None while it does not reach the horizon. Raises PathBroken."""
+    entry, half_spread = _entry(filled), filled.spread_percent / 2.0
+    label = _judge(filled, entry, path, half_spread)
+    if label is None:
+        return None
+    opposite = _judge(filled, opposite_entry(entry, half_spread), path, half_spread)
+    # Whether a path reaches the horizon does not depend on the side.
+    assert opposite is not None, "the path has labelled the side that was traded"
+    return Outcome(filled, label, now, opposite.net_return)
+
+
+def _judge(filled: FilledSignal, entry: Entry, path: Sequence[Bar], half_spread_percent: float) -> Label | None:
+    horizon = timedelta(seconds=filled.horizon_seconds)
+    return label_opening(
+        entry,
+        Barriers(filled.take_profit_percent, filled.stop_loss_percent, horizon),
+        path,
+        half_spread_percent=half_spread_percent,
+        exit_fee_rate=filled.fee_rate,
+        minimum_net_return=filled.minimum_net_return,
+    )
 
 
 def _entry(filled: FilledSignal) -> Entry:

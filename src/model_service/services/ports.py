@@ -148,11 +148,18 @@ class FilledSignal:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A label on its way into the database; None as label means that the signal can never be labelled."""
+    """A label on its way into the database.
+
+    Attributes:
+        label: None when the signal can never be labelled.
+        opposite_net_return: what the other side would have earned on the same path at the same cost, a fraction; None
+            where no path is known.
+    """
 
     filled: FilledSignal
     label: Label | None
     available_at: datetime
+    opposite_net_return: float | None = None
 
 
 class OutcomeStore(Protocol):

@@ -171,6 +171,31 @@ def label_opening(
     return _label(entry, exit_at, price, rule, fees, minimum_net_return)
 
 
+def opposite_entry(entry: Entry, half_spread_percent: float) -> Entry:
+    """The entry that the other side would have had at the same moment, for off-policy values (METHOD 8, condition 5).
+
+    Who buys pays the ask, m (1 + h), who sells gets the bid, m (1 - h), with m the middle and h half the spread as a
+    fraction. So the other side enters one whole spread away, at price * (1 - side h) / (1 + side h), with the same
+    quantity, and pays the same share of its notional as fees. What `label_opening` says of this entry, with the same
+    barriers, path, spread and fee rate, is what the side that was not chosen would have earned. Going to the other side
+    twice leads back.
+
+    Raises:
+        ValueError: when the spread is not a number from 0 to below 100 percent.
+
+    >>> from datetime import UTC
+    >>> at = datetime(2025, 1, 27, 10, tzinfo=UTC)
+    >>> bought = Entry(Side.BUY, at, Decimal("100.1"), Decimal(1), fees=Decimal("0.05005"))
+    >>> sold = opposite_entry(bought, half_spread_percent=0.1)
+    >>> sold.side.value, float(sold.price), float(sold.fees)
+    ('sell', 99.9, 0.04995)
+    """
+    _check_spread(half_spread_percent)
+    cost = entry.side.sign * _exact(half_spread_percent) / 100
+    share = (1 - cost) / (1 + cost)
+    return Entry(entry.side.opposite, entry.at, entry.price * share, entry.quantity, entry.fees * share)
+
+
 def mark_deadline(entry_at: datetime, horizon: timedelta, bar_length: timedelta) -> datetime:
     """The last moment at which the bar of the horizon mark may end: entry + H + the larger of 3 bars and 10 % of H.
 
@@ -267,10 +292,14 @@ def _is_beyond(price: float, barrier: Decimal, direction: int) -> bool:
 
 
 def _check_costs(half_spread_percent: float, exit_fee_rate: float) -> None:
-    if not 0.0 <= half_spread_percent < 100.0:
-        raise ValueError(f"half_spread_percent is {half_spread_percent}; from 0 to below 100 is allowed.")
+    _check_spread(half_spread_percent)
     if not math.isfinite(exit_fee_rate):
         raise ValueError(f"exit_fee_rate is {exit_fee_rate}; a finite fraction is allowed.")
+
+
+def _check_spread(half_spread_percent: float) -> None:
+    if not 0.0 <= half_spread_percent < 100.0:
+        raise ValueError(f"half_spread_percent is {half_spread_percent}; from 0 to below 100 is allowed.")
 
 
 def _exact(value: float) -> Decimal:
