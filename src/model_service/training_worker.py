@@ -27,6 +27,13 @@ _PR_SET_PDEATHSIG = 1
 _NICENESS = 19
 _READ_FRACTION = 0.1
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+_WITHOUT_MEMORY = (
+    "bad allocation",
+    "bad_alloc",
+    os.strerror(errno.ENOMEM),
+    "failed to map segment",  # what the dynamic linker says of a library that does not fit
+    "can't start new thread",
+)
 _OPTIONAL_FOR_XGBOOST = ("sklearn", "pandas")
 
 
@@ -186,7 +193,7 @@ def _cause(error: Exception, job: TrainingJob) -> tuple[str, str]:
 
     from model_service.database.connection import DatabaseUnavailable
 
-    if isinstance(error, MemoryError) or "bad allocation" in str(error) or "bad_alloc" in str(error):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _WITHOUT_MEMORY):
         return (
             "out_of_memory",
             "the rows do not fit into memory; give the service more of it.",
