@@ -125,6 +125,7 @@ def _prepare_imports(job: TrainingJob) -> None:
 
 
 def _train(job: TrainingJob, lines: TextIO) -> Candidate:
+    from model_service.learning.estimators import load_libraries
     from model_service.learning.run import train_candidate
     from model_service.models.job import Progress
 
@@ -132,6 +133,7 @@ def _train(job: TrainingJob, lines: TextIO) -> Candidate:
         _emit(lines, Progress(phase=phase, fraction=fraction, note=note).model_dump(mode="json"))
 
     directory = _usable_directory(Path(job.output_directory))
+    load_libraries(job.strategy.model_type)
     samples = asyncio.run(_read(job))
     on_progress("preparing", _READ_FRACTION, f"read {len(samples.rows)} rows")
     candidate, files = train_candidate(job, samples.rows, samples.dropped, _parent_files(job), on_progress)

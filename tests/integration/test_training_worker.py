@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import select
@@ -247,6 +248,8 @@ def test_a_child_whose_parent_is_gone_already_does_not_start() -> None:
     ("error", "code"),
     [
         (MemoryError(), "out_of_memory"),
+        (ImportError("x.so: failed to map segment from shared object"), "out_of_memory"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "out_of_memory"),
         (RuntimeError("std::bad_alloc"), "out_of_memory"),
         (OSError(28, "No space left on device", "/models/x"), "disk_full"),
         (PermissionError(13, "Permission denied", "/models/x"), "output_not_writable"),

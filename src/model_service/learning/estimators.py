@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -68,6 +69,7 @@ class FittedModel(Protocol):
 @dataclass(frozen=True)
 class _Family:
     fit: Callable[[FitRequest], FittedModel]
+    module: str
     increments: bool
     libraries: tuple[str, ...]
     native_file: str = field(default="model.skops")
@@ -79,6 +81,11 @@ def fit_model(request: FitRequest) -> FittedModel:
     if request.parent is not None:
         refuse_increment(request.model_type)
     return family.fit(request)
+
+
+def load_libraries(model_type: str) -> None:
+    """Import what the family needs, before the rows are in memory: OpenBLAS, loaded into too little, spins for ever."""
+    importlib.import_module(_FAMILIES[model_type].module)
 
 
 def refuse_increment(model_type: str) -> None:
@@ -113,8 +120,10 @@ def _fit_scikit(request: FitRequest) -> FittedModel:
 
 _SCIKIT = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx", "skops")
 _FAMILIES: Mapping[str, _Family] = {
-    "xgboost": _Family(_fit_xgboost, True, ("numpy", "onnx", "onnxruntime", "xgboost"), "model.json"),
-    "random_forest": _Family(_fit_scikit, False, _SCIKIT),
-    "logistic_regression": _Family(_fit_scikit, False, _SCIKIT),
-    "sgd_classifier": _Family(_fit_scikit, True, _SCIKIT),
+    "xgboost": _Family(
+        _fit_xgboost, "model_service.learning.boosting", True, ("numpy", "onnx", "onnxruntime", "xgboost"), "model.json"
+    ),
+    "random_forest": _Family(_fit_scikit, "model_service.learning.pipelines", False, _SCIKIT),
+    "logistic_regression": _Family(_fit_scikit, "model_service.learning.pipelines", False, _SCIKIT),
+    "sgd_classifier": _Family(_fit_scikit, "model_service.learning.pipelines", True, _SCIKIT),
 }
