@@ -9,10 +9,10 @@ from model_service.learning.dataset import (
     Dataset,
     average_uniqueness,
     dataset_from_rows,
-    dataset_report,
     refuse_if_insufficient,
     training_weights,
 )
+from model_service.learning.dataset_report import dataset_report
 from model_service.learning.refusal import Refused
 from model_service.models.features import FEATURE_NAMES
 from tests.support.training_rows import HORIZON_SECONDS, STEP_US, blank_rows, imbalance_rows

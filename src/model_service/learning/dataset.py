@@ -3,19 +3,63 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_service.learning.refusal import Refused
 from model_service.models.features import FEATURE_NAMES, align_to_side
-from model_service.trades.labels import EXIT_RULE_CODES
 
 LEAST_SPAN_HORIZONS = 30
 Rows = NDArray[np.void]
+
+
+class Outlined(Protocol):
+    """What the split, the weights and the refusals need of n rows in time order: a Dataset, or an Outline."""
+
+    @property
+    def decided_us(self) -> NDArray[np.int64]:
+        """Decision times, (n,)."""
+
+    @property
+    def exit_us(self) -> NDArray[np.int64]:
+        """Ends of the label intervals, (n,)."""
+
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """0 or 1, (n,)."""
+
+    @property
+    def asset_codes(self) -> NDArray[np.int32]:
+        """Whose path a row was judged on, (n,)."""
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Rows without all that is wide: 21 bytes each, for datasets that do not fit into memory."""
+
+    decided_us: NDArray[np.int64]
+    exit_us: NDArray[np.int64]
+    labels: NDArray[np.int8]
+    asset_codes: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Outline]) -> Outline:
+        """The rows of all parts, one after the other."""
+        return cls(
+            np.concatenate([np.empty(0, dtype=np.int64), *(part.decided_us for part in parts)]),
+            np.concatenate([np.empty(0, dtype=np.int64), *(part.exit_us for part in parts)]),
+            np.concatenate([np.empty(0, dtype=np.int8), *(part.labels for part in parts)]),
+            np.concatenate([np.empty(0, dtype=np.int32), *(part.asset_codes for part in parts)]),
+        )
 
 
 @dataclass(frozen=True)
@@ -63,6 +107,10 @@ class Dataset:
     def inputs(self) -> NDArray[np.float32]:
         """What a model reads: features aligned to the logged side, float32 (n, F + 1)."""
         return align_to_side(self.features, self.side_signs)
+
+    def outline(self) -> Outline:
+        """The same rows without what is wide; a view."""
+        return Outline(self.decided_us, self.exit_us, self.labels, self.asset_codes)
 
     def fingerprint(self) -> str:
         """sha256 over ordered signal ids and label bytes, in hex (METHOD 10)."""
@@ -143,30 +191,7 @@ def dataset_from_rows(rows: Rows) -> tuple[Dataset, dict[str, int]]:
     return _dataset(_in_time_order(kept)), {name: int(np.sum(mask)) for name, mask in reasons.items()}
 
 
-def dataset_report(dataset: Dataset, dropped: Mapping[str, int], horizon_us: int) -> dict[str, Any]:
-    """What a person should know of the rows before believing a model made from them; plain numbers for JSON."""
-    count = len(dataset)
-    spans = [int(dataset.decided_us[0]), int(dataset.decided_us[-1])] if count else [0, 0]
-    return {
-        "rows": count,
-        "first_decided_us": spans[0],
-        "last_decided_us": spans[1],
-        "span_horizons": round((spans[1] - spans[0]) / horizon_us, 3),
-        "rows_by_asset_code": _counts(dataset.asset_codes),
-        "rows_by_exit_rule": {
-            rule.value: int(np.sum(dataset.exit_rules == code)) for rule, code in EXIT_RULE_CODES.items()
-        },
-        "rows_warmup": int(np.sum(dataset.is_warmup)),
-        "rows_reduction": int(np.sum(dataset.is_reduction)),
-        "share_of_wins": _share(dataset.labels),
-        "share_unknown_by_feature": _unknown_shares(dataset.features),
-        "average_uniqueness": _share(average_uniqueness(dataset)),
-        "dropped": {name: number for name, number in dropped.items() if number},
-        "fingerprint": dataset.fingerprint(),
-    }
-
-
-def refuse_if_insufficient(dataset: Dataset, minimum_rows: int, horizon_us: int, report: Mapping[str, Any]) -> None:
+def refuse_if_insufficient(dataset: Outlined, minimum_rows: int, horizon_us: int, report: Mapping[str, Any]) -> None:
     """Raises Refused with `too_few_rows`, `one_class` or `span_too_short`."""
     count, wins = len(dataset), int(np.sum(dataset.labels))
     if count < minimum_rows:
@@ -180,7 +205,7 @@ def refuse_if_insufficient(dataset: Dataset, minimum_rows: int, horizon_us: int,
         raise Refused("span_too_short", hint, report)
 
 
-def average_uniqueness(dataset: Dataset) -> NDArray[np.float64]:
+def average_uniqueness(dataset: Outlined) -> NDArray[np.float64]:
     """How much of each label interval is its own, float64 (n,) in (0, 1].
 
     The mean over the interval of 1 / (number of label intervals of the same asset that cover the moment)
@@ -193,7 +218,7 @@ def average_uniqueness(dataset: Dataset) -> NDArray[np.float64]:
     return unique
 
 
-def training_weights(dataset: Dataset) -> NDArray[np.float32]:
+def training_weights(dataset: Outlined) -> NDArray[np.float32]:
     """Average uniqueness scaled to a mean of 1, so that regularisation does not depend on the overlap, float32 (n,)."""
     unique = average_uniqueness(dataset)
     return (unique / np.mean(unique)).astype(np.float32) if len(unique) else unique.astype(np.float32)
@@ -245,19 +270,3 @@ def _known(features: NDArray[Any]) -> NDArray[np.float32]:
         values = values.copy()
         values[infinite] = np.nan
     return values
-
-
-def _counts(codes: NDArray[Any]) -> dict[str, int]:
-    values, counts = np.unique(codes, return_counts=True)
-    return {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)}
-
-
-def _share(values: NDArray[Any]) -> float:
-    return round(float(np.mean(values)), 6) if values.size else 0.0
-
-
-def _unknown_shares(features: NDArray[np.float32]) -> dict[str, float]:
-    if not len(features):
-        return {}
-    shares = np.mean(np.isnan(features), axis=0)
-    return {name: round(float(share), 6) for name, share in zip(FEATURE_NAMES, shares, strict=True) if share > 0}
