@@ -7,11 +7,8 @@ with one line that is a Candidate, a Refusal (exit code 0) or a Failure (exit co
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
-import json
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -19,14 +16,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from model_service.child import emit, prepare_imports, settle_in
+
 if TYPE_CHECKING:  # everything heavy is imported after the first line is out and the threads are limited
     from model_service.database.sample_reader import SampleRows
     from model_service.models.job import Candidate, Failure, Refusal, TrainingJob
 
-_PR_SET_PDEATHSIG = 1
-_NICENESS = 19
 _READ_FRACTION = 0.1
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 _WITHOUT_MEMORY = (
     "bad allocation",
     "bad_alloc",
@@ -34,45 +30,15 @@ _WITHOUT_MEMORY = (
     "failed to map segment",  # what the dynamic linker says of a library that does not fit
     "can't start new thread",
 )
-_OPTIONAL_FOR_XGBOOST = ("sklearn", "pandas")
 
 
 def main() -> int:
     """Run one job; returns the exit code."""
-    die_with_parent(_expected_parent(sys.argv[1:]))
-    os.nice(_NICENESS)
-    lines = _take_standard_output()
-    _emit(lines, {"kind": "progress", "phase": "preparing", "fraction": 0.0, "note": "started"})
+    lines = settle_in(sys.argv[1:])
+    emit(lines, {"kind": "progress", "phase": "preparing", "fraction": 0.0, "note": "started"})
     result = _run(sys.stdin.buffer.read(), lines)
-    _emit(lines, result.model_dump(mode="json"))
+    emit(lines, result.model_dump(mode="json"))
     return 1 if result.kind == "failed" else 0
-
-
-def die_with_parent(expected_parent: int | None) -> None:
-    """Ask the kernel for SIGKILL when the parent ends, then make sure that it had not ended before."""
-    parent = expected_parent or os.getppid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _expected_parent(arguments: list[str]) -> int | None:
-    return int(arguments[1]) if arguments[:1] == ["--parent"] and len(arguments) == 2 else None
-
-
-def _take_standard_output() -> TextIO:
-    """Our own line to the parent; whatever a library prints goes to standard error instead."""
-    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return lines
-
-
-def _emit(lines: TextIO, content: Mapping[str, Any]) -> None:
-    lines.write(json.dumps(content, allow_nan=False) + "\n")
-    lines.flush()
 
 
 def _run(job_bytes: bytes, lines: TextIO) -> Candidate | Refusal | Failure:
@@ -88,7 +54,7 @@ def _run(job_bytes: bytes, lines: TextIO) -> Candidate | Refusal | Failure:
     conflict = conflicting_xgboost()
     if conflict is not None:
         return Failure(code="conflicting_packages", hint=conflict)
-    _prepare_imports(job)
+    prepare_imports(job.strategy.model_type, job.threads)
     from model_service.learning.refusal import Refused
 
     try:
@@ -117,20 +83,14 @@ def conflicting_xgboost(distribution: Callable[[str], object] = metadata.distrib
     )
 
 
-def _prepare_imports(job: TrainingJob) -> None:
-    """Limit the threads of libraries before they start any; spare XGBoost optional imports that cost four seconds."""
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(job.threads)))
-    if job.strategy.model_type == "xgboost":
-        sys.modules.update(dict.fromkeys(_OPTIONAL_FOR_XGBOOST))  # type: ignore[arg-type]
-
-
 def _train(job: TrainingJob, lines: TextIO) -> Candidate:
     from model_service.learning.estimators import load_libraries
     from model_service.learning.run import train_candidate
     from model_service.models.job import Progress
 
-    def on_progress(phase: Any, fraction: float, note: str) -> None:
-        _emit(lines, Progress(phase=phase, fraction=fraction, note=note).model_dump(mode="json"))
+    def on_progress(phase: Any, fraction: float, note: str, report: Mapping[str, Any] | None = None, /) -> None:
+        known = None if report is None else dict(report)
+        emit(lines, Progress(phase=phase, fraction=fraction, note=note, report=known).model_dump(mode="json"))
 
     directory = _usable_directory(Path(job.output_directory))
     load_libraries(job.strategy.model_type)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -14,17 +14,19 @@ import pytest
 from model_service.contracts.executions import Observation, ObservationKind
 from model_service.contracts.signals import TradingSignal
 from model_service.contracts.types import OrderStatus, Side
+from model_service.database import queries
 from model_service.database.bars import BarStore
 from model_service.database.connection import Database
 from model_service.database.decisions import PostgresDecisionStore
 from model_service.database.executions import ExecutionStore
 from model_service.database.outcomes import PostgresOutcomeStore
+from model_service.database.training_runs import PostgresTrainingStore
 from model_service.market.snapshot import Bar
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET, encode_features
 from model_service.policies.base import ActionProbabilities
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.labelling import Labeller
-from model_service.services.ports import DecidedSignal, SilentTick
+from model_service.services.ports import DecidedSignal, SilentTick, TrainingRun
 from tests.support.builders import NOON
 
 BUY_ID, SELL_ID = UUID(int=1), UUID(int=2)
@@ -219,3 +221,20 @@ async def test_without_a_price_path_the_reported_return_labels(database: Databas
         assert row is not None
         assert tuple(row) == (pytest.approx(0.01), None), table
     assert await database.fetchval("SELECT exit_rule FROM model_service.outcomes") == "reported"
+
+
+async def test_the_report_on_a_run_outlives_later_progress_and_its_end(database: Database) -> None:
+    store, run_id = PostgresTrainingStore(database), uuid4()
+    await store.request(
+        TrainingRun(run_id, "momentum_v1", "full", "manual", "requested", NOON, 2000), "asked for", previous=None
+    )
+    await store.progress(run_id, "preparing", 0.1, "read", NOON)
+    await store.progress(run_id, "preparing", 0.2, "kept", NOON, dataset_report={"rows": 2000})
+    await store.progress(run_id, "fitting", 0.5, "round 10", NOON)
+    before = await queries.training_run(database, run_id)
+    await store.finish(run_id, "failed", NOON, error_code="timeout", error_hint="it took too long")
+    after = await queries.training_run(database, run_id)
+    assert before is not None
+    assert after is not None
+    assert (before["progress_note"], before["dataset_report"]) == ("round 10", {"rows": 2000})
+    assert (after["state"], after["dataset_report"]) == ("failed", {"rows": 2000})

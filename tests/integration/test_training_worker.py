@@ -144,6 +144,8 @@ async def test_a_candidate_is_made_twice_with_the_same_bytes(database: Database,
     progress = [line for line in lines if line["kind"] == "progress"]
     assert [line["phase"] for line in progress[:1] + progress[-1:]] == ["preparing", "evaluating"]
     assert any("round 10 of" in line["note"] for line in progress)
+    (report,) = [line["report"] for line in progress if line.get("report") is not None]
+    assert (report["rows"], report["fingerprint"]) == (2000, first.report["fingerprint"])
     assert PASSWORD not in json.dumps(lines) + errors
 
 

@@ -165,7 +165,14 @@ def test_boosting_stops_at_the_cap() -> None:
 
 def test_progress_rises_and_comes_every_ten_rounds() -> None:
     seen: list[tuple[str, float, str]] = []
-    train_candidate(training_job(), imbalance_rows(2000, 3, assets=3), {}, {}, lambda *line: seen.append(line))
+    reports: list[Any] = []
+
+    def on_progress(phase: str, fraction: float, note: str, report: Any = None, /) -> None:
+        seen.append((phase, fraction, note))
+        reports.append(report)
+
+    train_candidate(training_job(), imbalance_rows(2000, 3, assets=3), {}, {}, on_progress)
+    assert [report["rows"] for report in reports if report is not None] == [2000]
     fractions = [fraction for _, fraction, _ in seen]
     assert fractions == sorted(fractions)
     rounds = [int(note.split()[1]) for phase, _, note in seen if phase == "fitting" and note.startswith("round")]

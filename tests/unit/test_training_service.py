@@ -66,6 +66,7 @@ class FakeWorld:
     activated: list[str] = field(default_factory=list)
     damaged: bool = False
     launching: asyncio.Event | None = None
+    reports: dict[UUID, Any] = field(default_factory=dict)
     finish_fails: int = 0
     answer_is_lost: bool = False
     active_version: ModelVersion | None = None
@@ -84,8 +85,11 @@ class FakeWorld:
     async def live_runs(self) -> Sequence[TrainingRun]:
         return list(self.runs.values())
 
-    async def progress(self, run_id: UUID, state: str, fraction: float, note: str, now: datetime) -> None:
+    async def progress(
+        self, run_id: UUID, state: str, fraction: float, note: str, now: datetime, *, dataset_report: Any = None
+    ) -> None:
         self.runs[run_id] = replace(self.runs[run_id], state=state)
+        self.reports[run_id] = dataset_report
 
     async def finish(self, run_id: UUID, state: str, now: datetime, **details: Any) -> None:
         if self.finish_fails:
@@ -243,6 +247,22 @@ async def test_a_refusal_leaves_a_record_and_no_version() -> None:
     assert world.finished[run_id]["dataset_report"] == {"rows": 2000}
     assert world.versions == {}
     assert run_id in world.discarded
+
+
+async def test_the_report_on_the_rows_is_there_while_the_run_goes_on_and_stays() -> None:
+    world = FakeWorld()
+    training = service(world)
+    run_id, child = await started(training, world)
+    child.said.put_nowait(Progress(phase="preparing", fraction=0.14, report={"rows": 2000}))
+    child.said.put_nowait(Progress(phase="fitting", fraction=0.5, note="round 10 of at most 400"))
+    while training.current is not None and training.current.progress.fraction < 0.5:
+        await asyncio.sleep(0)
+    await training.step(NOON)
+    assert world.reports[run_id] == {"rows": 2000}
+    child.said.put_nowait(candidate())
+    await heard(training)
+    await training.step(NOON)
+    assert world.finished[run_id]["dataset_report"] == {"rows": 2000}
 
 
 async def test_an_overdue_child_is_killed_and_the_run_failed() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -36,12 +36,14 @@ SUPERSEDE = """
 """
 PROGRESS = """
     UPDATE model_service.training_runs
-    SET state = $2, progress = $3, progress_note = $4, started_at = coalesce(started_at, $5)
+    SET state = $2, progress = $3, progress_note = $4, started_at = coalesce(started_at, $5),
+        dataset_report = coalesce($6, dataset_report)
     WHERE run_id = $1 AND state IN ('requested', 'preparing', 'fitting', 'evaluating')
 """
 FINISH = """
     UPDATE model_service.training_runs
-    SET state = $2, finished_at = $3, dataset_report = $4, gate = $5, error_code = $6, error_hint = $7, version = $8,
+    SET state = $2, finished_at = $3, dataset_report = coalesce($4, dataset_report), gate = $5, error_code = $6,
+        error_hint = $7, version = $8,
         progress = CASE WHEN $2 IN ('promoted', 'rejected') THEN 1 ELSE progress END
     WHERE run_id = $1 AND state IN ('requested', 'preparing', 'fitting', 'evaluating')
 """
@@ -92,9 +94,19 @@ class PostgresTrainingStore:
         row = await self._database.fetchrow(LAST, strategy_id)
         return _run(row) if row is not None else None
 
-    async def progress(self, run_id: UUID, state: str, fraction: float, note: str, now: datetime) -> None:
-        """Where a live run is; a finished one is left alone."""
-        await self._database.execute(PROGRESS, run_id, state, fraction, note, now)
+    async def progress(
+        self,
+        run_id: UUID,
+        state: str,
+        fraction: float,
+        note: str,
+        now: datetime,
+        *,
+        dataset_report: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Where a live run is, and the report on its rows once it is known; a finished one is left alone."""
+        report = None if dataset_report is None else dict(dataset_report)
+        await self._database.execute(PROGRESS, run_id, state, fraction, note, now, report)
 
     async def finish(self, run_id: UUID, state: str, now: datetime, **details: Any) -> None:
         """Close a live run: dataset_report, gate, error_code, error_hint, version."""

@@ -9,7 +9,7 @@ import numpy as np
 from model_service.learning.evaluation import Evaluation
 from model_service.models import metrics
 from model_service.models.intervals import BLOCKS, block_ratio
-from model_service.models.job import GateCondition
+from model_service.models.job import Comparison, GateCondition
 
 LEAST_TEST_ROWS = 200
 LEAST_ROWS_PER_CLASS = 30
@@ -100,22 +100,24 @@ def _faithful(evaluation: Evaluation) -> list[GateCondition]:
 
 
 def _at_least(number: int, condition: str, value: float, threshold: float, detail: str = "") -> GateCondition:
-    return _condition(number, condition, value, threshold, value >= threshold, detail)
+    return _condition(number, condition, value, threshold, value >= threshold, "at_least", detail)
 
 
 def _above(number: int, condition: str, value: float, threshold: float, detail: str = "") -> GateCondition:
-    return _condition(number, condition, value, threshold, value > threshold, detail)
+    return _condition(number, condition, value, threshold, value > threshold, "above", detail)
 
 
 def _at_most(number: int, condition: str, value: float, threshold: float, detail: str = "") -> GateCondition:
-    return _condition(number, condition, value, threshold, value <= threshold, detail)
+    return _condition(number, condition, value, threshold, value <= threshold, "at_most", detail)
 
 
 def _below(number: int, condition: str, value: float, threshold: float, detail: str = "") -> GateCondition:
-    return _condition(number, condition, value, threshold, value < threshold, detail)
+    return _condition(number, condition, value, threshold, value < threshold, "below", detail)
 
 
-def _condition(number: int, condition: str, value: float, threshold: float, passed: bool, detail: str) -> GateCondition:
+def _condition(
+    number: int, condition: str, value: float, threshold: float, passed: bool, comparison: Comparison, detail: str
+) -> GateCondition:
     """A value that is not a number fails and is stored as none: comparisons with NaN are false."""
     return GateCondition(
         number=number,
@@ -124,4 +126,5 @@ def _condition(number: int, condition: str, value: float, threshold: float, pass
         threshold=float(threshold) if math.isfinite(threshold) else None,
         passed=bool(passed) and math.isfinite(value) and math.isfinite(threshold),
         detail=detail if math.isfinite(value) else "not defined for these rows",
+        comparison=comparison,
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,16 @@ from model_service.models.features import FEATURE_SET, align_to_side
 from model_service.models.job import Candidate, TrainingJob
 
 Phase = Literal["preparing", "fitting", "evaluating"]
-OnProgress = Callable[[Phase, float, str], None]
-_FITTING_FROM, _EVALUATING_FROM = 0.15, 0.85
+
+
+class OnProgress(Protocol):
+    """Where a run says how far it is."""
+
+    def __call__(self, phase: Phase, fraction: float, note: str, report: Mapping[str, Any] | None = None, /) -> None:
+        """Phase, fraction of the run from 0 to 1, a note; and once, when it is known, the report on the rows."""
+
+
+_PREPARED, _FITTING_FROM, _EVALUATING_FROM = 0.14, 0.15, 0.85
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ def train_candidate(
         rows: structured array with the columns of `samples`.
         dropped: rows that the reader left out, by reason.
         parent_files: content of the parent's artifact by name, for an increment.
-        on_progress: phase, fraction of the run, note.
+        on_progress: told how far the run is.
 
     Returns:
         The candidate and the content of its files by name.
@@ -98,6 +106,7 @@ def train_candidate(
         Refused: the rows, or the parent, do not allow a model.
     """
     prepared = prepare(job, rows, dropped)
+    on_progress("preparing", _PREPARED, _kept(prepared.plan), prepared.plan.report)
     fitted = fit_model(_fit_request(job, prepared, parent_files, on_progress))
     return conclude(job, prepared.held_out(), fitted, on_progress)
 
@@ -127,6 +136,13 @@ def prepare(job: TrainingJob, rows: Rows, dropped: Mapping[str, int]) -> Prepare
         dataset = dataset.take(dataset.decided_us > parent_end_us(job))
     report = dataset_report(dataset, {**dropped, **unusable}, horizon_us(job))
     return Prepared(dataset, plan_run(job, dataset, report))
+
+
+def _kept(plan: Plan) -> str:
+    split = plan.split
+    kept = sum(len(rows) for rows in split.blocks().values())
+    dropped = split.purged + split.embargoed
+    return f"kept {kept:,} of {kept + dropped:,} rows, dropped {dropped:,} at the borders of the blocks"
 
 
 def _fit_request(

@@ -1,4 +1,4 @@
-"""The order that a training child gets on its standard input, and the lines that it answers with."""
+"""The orders that a child gets on its standard input, and the lines that it answers with."""
 
 from __future__ import annotations
 
@@ -73,8 +73,15 @@ class TrainingJob(BaseModel):
     dask_scheduler_address: str | None = None
 
 
+Comparison = Literal["at_least", "above", "at_most", "below"]
+
+
 class GateCondition(BaseModel):
-    """One condition of the promotion gate as it was judged."""
+    """One condition of the promotion gate as it was judged.
+
+    Attributes:
+        comparison: how `value` must stand to `threshold`; None where it is not said.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -84,6 +91,7 @@ class GateCondition(BaseModel):
     threshold: float | None
     passed: bool
     detail: str = ""
+    comparison: Comparison | None = None
 
 
 class Metric(BaseModel):
@@ -101,12 +109,17 @@ class Metric(BaseModel):
 
 
 class Progress(BaseModel):
-    """A line of the child while it works. `fraction` runs from 0 to 1 over the whole run."""
+    """A line of the child while it works. `fraction` runs from 0 to 1 over the whole run.
+
+    Attributes:
+        report: the report on the rows, in the one line after they were looked at; None in all others.
+    """
 
     kind: Literal["progress"] = "progress"
     phase: Literal["preparing", "fitting", "evaluating"]
     fraction: float = Field(ge=0, le=1)
     note: str = ""
+    report: dict[str, Any] | None = None
 
 
 class Candidate(BaseModel):
@@ -124,6 +137,79 @@ class Candidate(BaseModel):
     metrics: list[Metric]
     gate: list[GateCondition]
     gate_passed: bool
+
+
+class ExplanationJob(BaseModel):
+    """What an explaining child gets: one decision's features, and the version that shall explain them.
+
+    Attributes:
+        directory: the artifact.
+        files: sha256 in hex by file name, checked before anything is parsed.
+        feature_names: names of the stored vector, in order.
+        features: its bytes in hex, float32, little-endian, not aligned.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    directory: str
+    files: dict[str, str]
+    feature_names: tuple[str, ...]
+    features: str = Field(pattern="^([0-9a-f]{8})*$")
+
+
+class FeatureContribution(BaseModel):
+    """What one input of a model adds to its sum; a value that is not known is None."""
+
+    model_config = ConfigDict(frozen=True)
+
+    feature: str
+    value: float | None
+    aligned: float | None
+    contribution: float
+
+
+class SideExplanation(BaseModel):
+    """How a model came to its word on one side.
+
+    Attributes:
+        total: base value plus all contributions, in the unit of the explanation.
+        score: the probability before calibration.
+        probability: the calibrated probability of a profit.
+        expected_net_return: mean net return of acting, a fraction of the notional.
+        contributions: in the order of the model's inputs.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    side: Literal["buy", "sell"]
+    total: float
+    score: float
+    probability: float
+    expected_net_return: float
+    contributions: list[FeatureContribution]
+
+
+class Explanation(BaseModel):
+    """The last line of an explaining child.
+
+    Attributes:
+        unit: what contributions add up to: the log-odds of the score, or the score itself.
+        method: how they were found.
+        base_value: what the model says of an average row.
+        break_even: the calibrated probability at which acting earns nothing.
+    """
+
+    kind: Literal["explanation"] = "explanation"
+    version: str
+    model_type: str
+    unit: Literal["log_odds", "probability"]
+    method: str
+    base_value: float
+    calibration: str
+    break_even: float
+    buy: SideExplanation
+    sell: SideExplanation
 
 
 class Refusal(BaseModel):

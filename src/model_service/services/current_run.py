@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from model_service.models.job import Candidate, Failure, Progress, Refusal
 from model_service.services.ports import TrainingProcess, TrainingRun
@@ -23,6 +25,8 @@ class CurrentRun:
     version: str | None = None
     progress: Progress = field(default_factory=lambda: Progress(phase="preparing", fraction=0.0))
     stored_progress: Progress | None = None
+    report: Mapping[str, Any] | None = None
+    """On the rows; there as soon as the child has looked at them."""
     verdict: asyncio.Task[Verdict] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -33,4 +37,5 @@ class CurrentRun:
             if not isinstance(line, Progress):
                 return line
             self.progress = line
+            self.report = line.report or self.report
         return Failure(code="no_verdict", hint="The training child ended without a verdict; see the service's log.")

@@ -233,8 +233,17 @@ class TrainingStore(Protocol):
         """The newest run of any state."""
         ...
 
-    async def progress(self, run_id: UUID, state: str, fraction: float, note: str, now: datetime) -> None:
-        """Where a live run is; a finished one is left alone."""
+    async def progress(
+        self,
+        run_id: UUID,
+        state: str,
+        fraction: float,
+        note: str,
+        now: datetime,
+        *,
+        dataset_report: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Where a live run is, and the report on its rows once it is known; a finished one is left alone."""
         ...
 
     async def finish(self, run_id: UUID, state: str, now: datetime, **details: Any) -> None:

@@ -237,7 +237,7 @@ class TrainingService:
             return
         self._files.discard(current.run.run_id)
         state = "refused" if isinstance(verdict, Refusal) else "failed"
-        report = verdict.report if isinstance(verdict, Refusal) else None
+        report = verdict.report if isinstance(verdict, Refusal) else current.report
         await self._store.finish(
             current.run.run_id, state, now, error_code=verdict.code, error_hint=verdict.hint, dataset_report=report
         )
@@ -268,7 +268,7 @@ class TrainingService:
         promoted = candidate.gate_passed and await self._promote(run, version, now)
         await self._store.finish(
             run.run_id, "promoted" if promoted else "rejected", now,
-            version=version, gate=gate, dataset_report=candidate.report.get("dataset"),
+            version=version, gate=gate, dataset_report=current.report,
         )  # fmt: skip
         failed = [condition.condition for condition in candidate.gate if not condition.passed]
         log.info("training_judged", strategy=run.strategy_id, version=version, promoted=promoted, failed=failed)
@@ -299,7 +299,9 @@ class TrainingService:
         if progress is current.stored_progress:
             return
         current.stored_progress = progress
-        await self._store.progress(current.run.run_id, progress.phase, progress.fraction, progress.note, now)
+        await self._store.progress(
+            current.run.run_id, progress.phase, progress.fraction, progress.note, now, dataset_report=current.report
+        )
 
 
 def outcomes_wanted(strategy: StrategyDefinition, last: TrainingRun | None) -> int:
