@@ -100,9 +100,18 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: NDArray[Any]) -> Dataset:
-        """The rows of a mask or of indices, in that order."""
+    def take(self, rows: NDArray[Any] | slice) -> Dataset:
+        """The rows of a mask, of indices in that order, or of a slice, which copies nothing."""
         return Dataset(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Dataset]) -> Dataset:
+        """The rows of one or more parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
+        )
 
     def inputs(self) -> NDArray[np.float32]:
         """What a model reads: features aligned to the logged side, float32 (n, F + 1)."""
