@@ -49,6 +49,14 @@ def test_a_planted_edge_passes_the_gate(model_type: str) -> None:
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
+def test_the_report_explains_the_candidate(model_type: str) -> None:
+    report = planted(model_type)[0].report
+    assert report["importance"]["features"][0]["feature"] == "book_imbalance"
+    assert sum(part["rows"] for part in report["calibration"]["bins"]) == report["rows_test"]
+    json.dumps(report, allow_nan=False)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
 def test_shuffled_labels_fall_to_the_base_rate(model_type: str) -> None:
     rows = imbalance_rows(2000, 3, assets=3)
     order = np.random.default_rng(1).permutation(2000)

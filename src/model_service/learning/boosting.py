@@ -11,6 +11,8 @@ import xgboost
 from numpy.typing import NDArray
 
 from model_service.learning.estimators import Block, FitRequest, OnRound
+from model_service.learning.explain_booster import BoosterExplainer
+from model_service.learning.explanation import Explainer
 from model_service.learning.onnx_trees import booster_to_onnx
 from model_service.learning.refusal import Refused
 
@@ -54,6 +56,10 @@ class BoostedModel:
     def scores(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of label 1 before calibration, float64 (n,)."""
         return np.asarray(self.booster.inplace_predict(inputs), dtype=np.float64)
+
+    def explainer(self) -> Explainer:
+        """The booster, asked for its reasons."""
+        return BoosterExplainer(self.booster)
 
     def details(self) -> Mapping[str, Any]:
         """Hyperparameters, rounds kept and the loss on the early stopping block."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model_service.learning.explanation import Explainer
 from model_service.learning.refusal import Refused
 
 OnRound = Callable[[int, int], None]
@@ -61,6 +62,9 @@ class FittedModel(Protocol):
 
     def scores(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of label 1 before calibration by the native model, float64 (n,)."""
+
+    def explainer(self) -> Explainer:
+        """The native model, asked for its reasons."""
 
     def details(self) -> Mapping[str, Any]:
         """Hyperparameters and what fitting found, for `training_config`."""

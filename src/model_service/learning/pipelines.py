@@ -20,9 +20,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from model_service.learning.estimators import FitRequest
+from model_service.learning.explain_pipeline import explainer_of
+from model_service.learning.explanation import Explainer
 from model_service.learning.onnx_trees import ML_OPSET, OPSET
 from model_service.learning.refusal import Refused
-from model_service.learning.skops_bytes import canonical_skops
+from model_service.learning.skops_bytes import canonical_skops, read_skops
 from model_service.models.artifact import INPUT_NAME
 
 INCREMENT_EPOCHS = 5
@@ -55,6 +57,10 @@ class PipelineModel:
     def scores(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of label 1 before calibration, float64 (n,)."""
         return np.asarray(self.pipeline.predict_proba(inputs)[:, 1], dtype=np.float64)
+
+    def explainer(self) -> Explainer:
+        """The pipeline, asked for its reasons."""
+        return explainer_of(self.pipeline)
 
     def details(self) -> Mapping[str, Any]:
         """Hyperparameters of the estimator."""
@@ -116,9 +122,8 @@ def _continued(request: FitRequest) -> Pipeline:
 
 def _parent_pipeline(content: bytes, width: int) -> Pipeline:
     try:
-        # Only types that skops itself trusts and this one: any other in the file raises instead of being built.
-        pipeline = skops.io.loads(content, trusted=["numpy.dtype"])
-    except Exception as error:  # a damaged zip, schema or array raises almost anything
+        pipeline = read_skops(content)
+    except ValueError as error:
         raise Refused(
             "parent_incompatible", "the parent's model.skops cannot be read; request a full training."
         ) from error

@@ -30,8 +30,10 @@ from model_service.learning.estimators import (
 )
 from model_service.learning.evaluation import Evaluation, evaluate
 from model_service.learning.gate import judge
+from model_service.learning.importance import importance
 from model_service.learning.plan import Plan, RunFacts, facts_of, horizon_us, parent_end_us, plan_run
 from model_service.learning.refusal import Refused
+from model_service.learning.reliability import reliability
 from model_service.learning.scorecard import scorecard
 from model_service.models.artifact import CALIBRATION_FILE, MANIFEST_FILE, SERVING_FILE, LoadedModel, sha256_of
 from model_service.models.calibration import Calibration
@@ -121,7 +123,11 @@ def conclude(
     files[CALIBRATION_FILE] = _calibrate(held_out.calibration, fitted).to_json()
     served = _load({**files, MANIFEST_FILE: _manifest(job, facts, None)})
     evaluation = _evaluate(job, held_out, fitted, served)
-    candidate = _candidate(job, facts, fitted, evaluation)
+    explained = {
+        "importance": importance(fitted, held_out.test, job.seed),
+        "calibration": reliability(served.calibration, evaluation.labels, evaluation.probability),
+    }
+    candidate = _candidate(job, facts, fitted, evaluation, explained)
     files[MANIFEST_FILE] = _manifest(job, facts, _metric(candidate, "accuracy_at_threshold"))
     files[TEST_PREDICTIONS_FILE] = predictions_bytes(evaluation)
     hashes = {name: sha256_of(data) for name, data in files.items()}
@@ -198,7 +204,9 @@ def _evaluate(job: TrainingJob, held_out: HeldOut, fitted: FittedModel, served: 
     )
 
 
-def _candidate(job: TrainingJob, facts: RunFacts, fitted: FittedModel, evaluation: Evaluation) -> Candidate:
+def _candidate(
+    job: TrainingJob, facts: RunFacts, fitted: FittedModel, evaluation: Evaluation, explained: Mapping[str, Any]
+) -> Candidate:
     metrics, left_out = scorecard(evaluation, job.candidates_tried)
     gate = judge(evaluation, job.strategy.accuracy_threshold)
     return Candidate(
@@ -208,7 +216,7 @@ def _candidate(job: TrainingJob, facts: RunFacts, fitted: FittedModel, evaluatio
         dataset_size=facts.dataset_size,
         trained_until_us=facts.trained_until_us,
         training_config=_training_config(job, facts, fitted),
-        report={**facts.report, "metrics_left_out": left_out},
+        report={**facts.report, "metrics_left_out": left_out, **explained},
         metrics=metrics,
         gate=gate,
         gate_passed=all(condition.passed for condition in gate),
