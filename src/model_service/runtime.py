@@ -22,6 +22,7 @@ from model_service.consumers.order_reconciliation import OrderReconciler
 from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.database.embedded import EmbeddedPostgres
+from model_service.database.feature_rows import CURRENT, register_feature_set
 from model_service.database.migrations import apply_migrations, check_schema
 from model_service.database.model_files import ModelFolder
 from model_service.market.state import AssetMarket
@@ -117,6 +118,7 @@ class Service:
             await check_schema(parts.database)
         await parts.transport.start()
         now = parts.clock.now()
+        await register_feature_set(parts.database, CURRENT, now)
         await parts.training.recover(now)
         parts.files.sweep()
         await parts.modes.restore(now)

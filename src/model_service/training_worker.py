@@ -6,7 +6,6 @@ with one line that is a Candidate, a Refusal (exit code 0) or a Failure (exit co
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import sys
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from model_service.child import emit, prepare_imports, settle_in
 
 if TYPE_CHECKING:  # everything heavy is imported after the first line is out and the threads are limited
+    from model_service.database.connection import Database
+    from model_service.database.idle_reader import IdleRows
     from model_service.database.sample_reader import SampleRows
     from model_service.models.job import Candidate, Failure, Refusal, TrainingJob
 
@@ -84,6 +85,8 @@ def conflicting_xgboost(distribution: Callable[[str], object] = metadata.distrib
 
 
 def _train(job: TrainingJob, lines: TextIO) -> Candidate:
+    import uvloop
+
     from model_service.learning.estimators import load_libraries
     from model_service.learning.run import train_candidate
     from model_service.models.job import Progress
@@ -94,11 +97,21 @@ def _train(job: TrainingJob, lines: TextIO) -> Candidate:
 
     directory = _usable_directory(Path(job.output_directory))
     load_libraries(job.strategy.model_type)
-    samples = asyncio.run(_read(job))
-    on_progress("preparing", _READ_FRACTION, f"read {len(samples.rows)} rows")
-    candidate, files = train_candidate(job, samples.rows, samples.dropped, _parent_files(job), on_progress)
+    samples, idle = uvloop.run(_read(job))
+    on_progress("preparing", _READ_FRACTION, _what_was_read(samples, idle))
+    candidate, files = train_candidate(
+        job, samples.rows, samples.dropped, _parent_files(job), on_progress, idle=None if idle is None else idle.rows
+    )
     on_progress("evaluating", 0.95, "writing and loading the artifact")
     return _keep(candidate, files, directory)
+
+
+def _what_was_read(samples: SampleRows, idle: IdleRows | None) -> str:
+    others = sum(samples.of_other_sets.values())
+    notes = [f"read {len(samples.rows)} rows"]
+    notes += [f"{others} of them written with other feature sets"] if others else []
+    notes += [f"{len(idle.rows)} draws without a trade"] if idle is not None and len(idle.rows) else []
+    return ", ".join(notes)
 
 
 def _usable_directory(directory: Path) -> Path:
@@ -111,20 +124,26 @@ def _usable_directory(directory: Path) -> Path:
     return directory
 
 
-async def _read(job: TrainingJob) -> SampleRows:
-    from model_service.database.connection import Database, DatabaseAddress
+async def _read(job: TrainingJob) -> tuple[SampleRows, IdleRows | None]:
+    """The labelled rows, and the draws without a trade of the time that the model will be judged on."""
+    from model_service.database.feature_rows import CURRENT
+    from model_service.database.idle_reader import read_idle_draws
     from model_service.database.sample_reader import read_samples
-    from model_service.models.features import FEATURE_NAMES, FEATURE_SET
+    from model_service.learning.dataset import evaluation_span_us
+
+    database, strategy_id = _database(job), job.strategy.strategy_id
+    samples = await read_samples(database, strategy_id, current=CURRENT, as_of_us=job.as_of_us)
+    span = evaluation_span_us(samples.rows)
+    if span is None:
+        return samples, None
+    return samples, await read_idle_draws(database, strategy_id, current=CURRENT, start_us=span[0], end_us=span[1])
+
+
+def _database(job: TrainingJob) -> Database:
+    from model_service.database.connection import Database, DatabaseAddress
 
     at = job.database
-    address = DatabaseAddress(at.host, at.port, at.database, at.user, at.password, at.schema_name)
-    return await read_samples(
-        Database(address),
-        job.strategy.strategy_id,
-        feature_set=FEATURE_SET,
-        feature_count=len(FEATURE_NAMES),
-        as_of_us=job.as_of_us,
-    )
+    return Database(DatabaseAddress(at.host, at.port, at.database, at.user, at.password, at.schema_name))
 
 
 def _parent_files(job: TrainingJob) -> dict[str, bytes]:

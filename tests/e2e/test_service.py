@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from model_service.database.connection import Database
+from model_service.models.features import FEATURE_NAMES, FEATURE_SET
 from tests.e2e.platform import EXECUTIONS, FastMarket, Platform
 from tests.e2e.process import RunningService, command, environment, running
 
@@ -93,6 +94,8 @@ async def test_from_warmup_to_a_model_that_speaks(empty_database: Database, rabb
         await bad_input_costs_nobody_else(service, platform)
         await stops_in_order(service)
     await nothing_was_sent_twice_or_only_marked(empty_database, platform)
+    sets = await empty_database.fetch("SELECT feature_set, names FROM model_service.feature_sets")
+    assert [tuple(row) for row in sets] == [(FEATURE_SET, list(FEATURE_NAMES))]
 
 
 async def watch_the_loop(service: RunningService, platform: Platform) -> None:

@@ -11,51 +11,26 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from model_service import training_worker
-from model_service.database.connection import Database, DatabaseAddress, DatabaseUnavailable
-from model_service.database.sample_reader import parse_copy, read_samples
+from model_service.database.connection import Database
+from model_service.database.decisions import PostgresDecisionStore
+from model_service.database.feature_rows import FeatureSet, register_feature_set
 from model_service.learning import artifact_writer
 from model_service.models.artifact import LoadedModel
-from model_service.models.features import FEATURE_NAMES, FEATURE_SET
+from model_service.models.features import FEATURE_NAMES
 from model_service.models.job import Candidate, DatabaseCoordinates, TrainingJob
+from tests.integration.test_idle_reader import none
+from tests.support.stored_samples import store as store
 from tests.support.training_rows import imbalance_rows, training_job
 
-COLUMNS = (
-    "signal_id", "revision", "strategy_id", "asset_code", "feature_set", "side", "intent", "is_warmup", "decided_us",
-    "exit_us", "available_us", "label", "exit_rule", "net_return", "probability_buy", "probability_sell",
-    "probability_none", "features", "opposite_net_return",
-)  # fmt: skip
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PASSWORD = "correct-horse-battery"
-
-
-async def store(database: Database, rows: NDArray[np.void], **changes: Any) -> None:
-    """Put rows into `samples`, each known from the end of its label on."""
-    records = []
-    for row in rows:
-        values = {
-            "signal_id": uuid.UUID(bytes=row["signal_id"].tobytes()), "revision": 1, "strategy_id": "planted",
-            "feature_set": FEATURE_SET, "intent": "open", "available_us": int(row["exit_us"]),
-            "is_warmup": bool(row["is_warmup"]), "features": row["features"].tobytes(),
-            **{name: int(row[name]) for name in ("asset_code", "side", "decided_us", "exit_us", "label", "exit_rule")},
-            **{name: float(row[name]) for name in ("net_return", "opposite_net_return", *COLUMNS[14:17])},
-        }  # fmt: skip
-        records.append(tuple({**values, **changes}[name] for name in COLUMNS))
-    async with database.acquire() as connection:
-        await connection.copy_records_to_table("samples", schema_name="model_service", columns=COLUMNS, records=records)
-
-
-async def read(database: Database, as_of_us: int) -> Any:
-    return await read_samples(
-        database, "planted", feature_set=FEATURE_SET, feature_count=len(FEATURE_NAMES), as_of_us=as_of_us
-    )
 
 
 def job_on(database: Database, directory: Path, **changes: Any) -> TrainingJob:
@@ -82,46 +57,6 @@ async def run_child(job: TrainingJob | str) -> tuple[int, list[dict[str, Any]], 
     output, errors = await process.communicate(body.encode())
     assert process.returncode is not None
     return process.returncode, [json.loads(line) for line in output.decode().splitlines()], errors.decode()
-
-
-async def test_every_value_is_read_as_it_was_stored(database: Database) -> None:
-    rows = imbalance_rows(300, 1)
-    await store(database, rows[::-1])
-    found = await read(database, 10**18)
-    assert found.dropped == dict.fromkeys(found.dropped, 0)
-    for name in rows.dtype.names or ():
-        assert np.array_equal(found.rows[name], rows[name], equal_nan=name == "features"), name
-
-
-async def test_only_the_latest_revision_known_then_counts(database: Database) -> None:
-    rows = imbalance_rows(40, 1)
-    await store(database, rows)
-    changed = rows[:10].copy()
-    changed["net_return"] = 0.5
-    await store(database, changed, revision=2, available_us=10**17)
-    await store(database, imbalance_rows(3, 2), feature_set="f1-00000000")
-    await store(database, imbalance_rows(4, 3), intent="exit")
-    await store(database, imbalance_rows(5, 4), features=b"\0" * 8)
-    await store(database, imbalance_rows(6, 5), intent="reduce")
-    await store(database, imbalance_rows(7, 6), strategy_id="another")
-    before, after = await read(database, 10**17 - 1), await read(database, 10**17)
-    assert len(before.rows) == len(after.rows) == 46
-    assert int(np.sum(before.rows["net_return"] == 0.5)) == 0
-    assert int(np.sum(after.rows["net_return"] == 0.5)) == 10
-    assert int(np.sum(after.rows["is_reduction"])) == 6
-    assert before.dropped["not_yet_known"] == 10
-    assert after.dropped == {
-        "not_yet_known": 0, "not_an_opening": 4, "other_feature_set": 3, "damaged_features": 5,
-        "superseded_revision": 10,
-    }  # fmt: skip
-
-
-async def test_a_damaged_copy_is_an_error(database: Database) -> None:
-    with pytest.raises(ValueError, match="signature"):
-        parse_copy(b"x" * 40, 3)
-    with pytest.raises(ValueError, match="whole number of rows"):
-        parse_copy(b"PGCOPY\n\xff\r\n\x00" + bytes(8) + b"abc\xff\xff", 3)
-    assert len((await read(database, 10**18)).rows) == 0
 
 
 async def test_a_candidate_is_made_twice_with_the_same_bytes(database: Database, tmp_path: Path) -> None:
@@ -264,7 +199,23 @@ def test_a_fault_has_a_code_and_a_hint(error: Exception, code: str) -> None:
     assert len(hint) > 20
 
 
-async def test_reading_from_a_database_that_is_away_says_so() -> None:
-    database = Database(DatabaseAddress("127.0.0.1", 1, "none", "nobody"))
-    with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:1"):
-        await read(database, 0)
+async def test_rows_of_an_older_feature_set_and_draws_without_a_trade_reach_the_run(
+    database: Database, tmp_path: Path
+) -> None:
+    older = FeatureSet("f0-0badcafe", ("book_imbalance", "return_1m"))
+    await register_feature_set(database, older, datetime(2026, 1, 1, tzinfo=UTC))
+    rows = imbalance_rows(2000, 3, assets=3)
+    earlier, later = rows[:1000], rows[1000:]
+    places = [FEATURE_NAMES.index(name) for name in older.features]
+    await store(database, earlier, feature_set=older.name, features=earlier["features"][:, places].copy())
+    await store(database, later)
+    # One draw before the test block, which starts at row 1,600, and one in it.
+    moments = [EPOCH + timedelta(microseconds=int(rows["decided_us"][place])) for place in (1500, 1900)]
+    draws = [none(number, strategy_id="planted", decided_at=moment) for number, moment in enumerate(moments)]
+    await PostgresDecisionStore(database).record((), draws, ())
+    code, lines, errors = await run_child(job_on(database, tmp_path))
+    assert (code, lines[-1]["kind"]) == (0, "candidate"), errors
+    assert lines[-1]["report"]["rows"] == 2000
+    assert lines[-1]["gate_passed"], "the edge is in a feature that both sets have"
+    note = "read 2000 rows, 1000 of them written with other feature sets, 1 draws without a trade"
+    assert note in [line.get("note") for line in lines]

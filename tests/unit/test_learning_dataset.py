@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,13 +11,15 @@ from model_service.learning.dataset import (
     Dataset,
     average_uniqueness,
     dataset_from_rows,
+    evaluation_span_us,
     refuse_if_insufficient,
     training_weights,
 )
 from model_service.learning.dataset_report import dataset_report
 from model_service.learning.refusal import Refused
+from model_service.learning.run import prepare
 from model_service.models.features import FEATURE_NAMES
-from tests.support.training_rows import HORIZON_SECONDS, STEP_US, blank_rows, imbalance_rows
+from tests.support.training_rows import HORIZON_SECONDS, STEP_US, blank_rows, imbalance_rows, training_job
 
 HORIZON_US = HORIZON_SECONDS * 1_000_000
 
@@ -96,3 +100,47 @@ def test_refusals() -> None:
             refuse_if_insufficient(rows, minimum, horizon, {"rows": 1})
         assert refused.value.code == code
         assert refused.value.report == {"rows": 1}
+
+
+def idle_rows(*decided_us: int) -> Any:
+    """Draws of `none` at these moments."""
+    numbers = [("probability_buy", "f8"), ("probability_sell", "f8"), ("probability_none", "f8"), ("sample_rate", "f8")]
+    kind = np.dtype([("decided_us", "i8"), ("action", "i1"), *numbers, ("features", "f4", (len(FEATURE_NAMES),))])
+    rows = np.zeros(len(decided_us), dtype=kind)
+    rows["decided_us"], rows["sample_rate"] = decided_us, 0.5
+    return rows
+
+
+def test_draws_without_a_trade_come_in_time_order_and_those_of_the_test_block_are_kept() -> None:
+    rows = imbalance_rows(1500, 1)
+    prepared = prepare(training_job(), rows, {})
+    tested = prepared.dataset.decided_us[prepared.plan.split.test]
+    first, last = int(tested[0]), int(tested[-1])
+    idle = prepared.held_out(idle_rows(last + 1, last, first, first - 1)).idle
+    assert idle.decided_us.tolist() == [first, last]
+    assert idle.sample_rates.tolist() == [0.5, 0.5]
+    assert len(prepared.held_out(None).idle) == 0
+
+
+@pytest.mark.parametrize("useless", [0, 300])
+def test_the_span_of_evaluation_holds_the_test_block(useless: int) -> None:
+    """Also when many of the newest rows turn out to be of no use, which moves the border back."""
+    rows = imbalance_rows(2000, 1)
+    rows["net_return"][len(rows) - useless :] = np.nan
+    prepared = prepare(training_job(), rows, {})
+    tested = prepared.dataset.decided_us[prepared.plan.split.test]
+    span = evaluation_span_us(rows[::-1])
+    assert span is not None
+    # The embargo takes one horizon of the block, and no more.
+    assert span == (tested[0] - HORIZON_US, tested[-1])
+    assert evaluation_span_us(rows[:0]) is None
+
+
+def test_rows_that_are_in_order_are_not_copied() -> None:
+    rows = imbalance_rows(100, 1)
+    dataset, _ = dataset_from_rows(rows)
+    assert np.shares_memory(dataset.features, rows)
+    rows["features"][3, 5] = np.inf
+    cleaned = dataset_from_rows(rows)[0].features
+    assert np.isnan(cleaned[3, 5])
+    assert np.isinf(rows["features"][3, 5]), "the rows belong to the caller"

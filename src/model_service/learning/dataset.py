@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_service.learning.refusal import Refused
+from model_service.learning.split import first_test_row
 from model_service.models.features import FEATURE_NAMES, align_to_side
+from model_service.models.samples import Rows, in_time_order
 
 LEAST_SPAN_HORIZONS = 30
-Rows = NDArray[np.void]
+_BLOCK_ROWS = 1 << 16
 
 
 class Outlined(Protocol):
@@ -172,15 +174,15 @@ class IdleDraws:
 
 
 def idle_draws_from_rows(rows: Rows) -> IdleDraws:
-    """The draws in `rows`, a structured array (m,) as `database/sample_reader.py` makes it, in time order."""
+    """The draws in `rows`, a structured array (m,) as `database/idle_reader.py` makes it, in time order."""
     ordered = rows[np.argsort(rows["decided_us"], kind="stable")]
     return IdleDraws(
-        decided_us=ordered["decided_us"].astype(np.int64),
-        actions=ordered["action"].astype(np.int8),
-        probability_buy=ordered["probability_buy"].astype(np.float64),
-        probability_sell=ordered["probability_sell"].astype(np.float64),
-        probability_none=ordered["probability_none"].astype(np.float64),
-        sample_rates=ordered["sample_rate"].astype(np.float64),
+        decided_us=ordered["decided_us"].astype(np.int64, copy=False),
+        actions=ordered["action"].astype(np.int8, copy=False),
+        probability_buy=ordered["probability_buy"].astype(np.float64, copy=False),
+        probability_sell=ordered["probability_sell"].astype(np.float64, copy=False),
+        probability_none=ordered["probability_none"].astype(np.float64, copy=False),
+        sample_rates=ordered["sample_rate"].astype(np.float64, copy=False),
         features=_known(ordered["features"]),
     )
 
@@ -191,13 +193,20 @@ def dataset_from_rows(rows: Rows) -> tuple[Dataset, dict[str, int]]:
     Args:
         rows: structured array (n,) with the columns of the table `samples`, as `database/sample_reader.py` makes it.
     """
-    reasons = {
-        "net_return_not_finite": ~np.isfinite(rows["net_return"]),
-        "interval_backwards": rows["exit_us"] <= rows["decided_us"],
-    }
+    reasons = _unusable(rows)
     wanted = ~np.logical_or.reduce(list(reasons.values()))
     kept = rows if bool(np.all(wanted)) else rows[wanted]
-    return _dataset(_in_time_order(kept)), {name: int(np.sum(mask)) for name, mask in reasons.items()}
+    return _dataset(in_time_order(kept)), {name: int(np.sum(mask)) for name, mask in reasons.items()}
+
+
+def evaluation_span_us(rows: Rows) -> tuple[int, int] | None:
+    """First and last decision time of the last 20 % of what can be used of `rows`, microseconds; None without any.
+
+    The test block of a full training or of an increment lies inside.
+    """
+    wanted = ~np.logical_or.reduce(list(_unusable(rows).values()))
+    decided = np.sort(rows["decided_us"][wanted])
+    return (int(decided[first_test_row(len(decided))]), int(decided[-1])) if len(decided) else None
 
 
 def refuse_if_insufficient(dataset: Outlined, minimum_rows: int, horizon_us: int, report: Mapping[str, Any]) -> None:
@@ -244,38 +253,38 @@ def _interval_uniqueness(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> 
     return shares
 
 
-def _in_time_order(rows: Rows) -> Rows:
-    decided = rows["decided_us"]
-    if bool(np.all(decided[1:] > decided[:-1])):
-        return rows
-    identifiers = np.ascontiguousarray(rows["signal_id"]).view(">u8").reshape(-1, 2)
-    return rows[np.lexsort((identifiers[:, 1], identifiers[:, 0], decided))]
+def _unusable(rows: Rows) -> dict[str, NDArray[np.bool_]]:
+    return {
+        "net_return_not_finite": ~np.isfinite(rows["net_return"]),
+        "interval_backwards": rows["exit_us"] <= rows["decided_us"],
+    }
 
 
 def _dataset(rows: Rows) -> Dataset:
+    """Views of `rows` wherever the types are native already, so that a million rows are in memory once."""
     return Dataset(
-        signal_ids=np.ascontiguousarray(rows["signal_id"]),
-        decided_us=rows["decided_us"].astype(np.int64),
-        exit_us=rows["exit_us"].astype(np.int64),
-        side_signs=rows["side"].astype(np.int8),
-        labels=rows["label"].astype(np.int8),
-        net_returns=rows["net_return"].astype(np.float64),
-        is_warmup=rows["is_warmup"].astype(np.bool_),
-        is_reduction=rows["is_reduction"].astype(np.bool_),
-        probability_buy=rows["probability_buy"].astype(np.float64),
-        probability_sell=rows["probability_sell"].astype(np.float64),
-        probability_none=rows["probability_none"].astype(np.float64),
-        exit_rules=rows["exit_rule"].astype(np.int16),
-        asset_codes=rows["asset_code"].astype(np.int32),
-        opposite_net_returns=rows["opposite_net_return"].astype(np.float64),
+        signal_ids=rows["signal_id"],
+        decided_us=rows["decided_us"].astype(np.int64, copy=False),
+        exit_us=rows["exit_us"].astype(np.int64, copy=False),
+        side_signs=rows["side"].astype(np.int8, copy=False),
+        labels=rows["label"].astype(np.int8, copy=False),
+        net_returns=rows["net_return"].astype(np.float64, copy=False),
+        is_warmup=rows["is_warmup"].astype(np.bool_, copy=False),
+        is_reduction=rows["is_reduction"].astype(np.bool_, copy=False),
+        probability_buy=rows["probability_buy"].astype(np.float64, copy=False),
+        probability_sell=rows["probability_sell"].astype(np.float64, copy=False),
+        probability_none=rows["probability_none"].astype(np.float64, copy=False),
+        exit_rules=rows["exit_rule"].astype(np.int16, copy=False),
+        asset_codes=rows["asset_code"].astype(np.int32, copy=False),
+        opposite_net_returns=rows["opposite_net_return"].astype(np.float64, copy=False),
         features=_known(rows["features"]),
     )
 
 
 def _known(features: NDArray[Any]) -> NDArray[np.float32]:
-    values = np.ascontiguousarray(features, dtype=np.float32)
-    infinite = np.isinf(values)
-    if bool(np.any(infinite)):
-        values = values.copy()
-        values[infinite] = np.nan
+    """Unknown is NaN, also where a row says infinite; a copy only if one does."""
+    values: NDArray[np.float32] = np.asarray(features, dtype=np.float32)
+    blocks = range(0, len(values), _BLOCK_ROWS)
+    if any(bool(np.isinf(values[start : start + _BLOCK_ROWS]).any()) for start in blocks):
+        values = np.where(np.isinf(values), np.float32(np.nan), values)
     return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from model_service.learning.artifact_writer import (
     predictions_bytes,
 )
 from model_service.learning.calibrate import fit_calibration
-from model_service.learning.dataset import Dataset, Rows, dataset_from_rows
+from model_service.learning.dataset import Dataset, IdleDraws, dataset_from_rows, idle_draws_from_rows
 from model_service.learning.dataset_report import dataset_report
 from model_service.learning.estimators import (
     Block,
@@ -39,6 +39,7 @@ from model_service.models.artifact import CALIBRATION_FILE, MANIFEST_FILE, SERVI
 from model_service.models.calibration import Calibration
 from model_service.models.features import FEATURE_SET, align_to_side
 from model_service.models.job import Candidate, TrainingJob
+from model_service.models.samples import Rows
 
 Phase = Literal["preparing", "fitting", "evaluating"]
 
@@ -66,13 +67,15 @@ class Prepared:
         part = self.dataset.take(rows)
         return Block(part.inputs(), part.labels, self.plan.weights[rows])
 
-    def held_out(self) -> HeldOut:
-        """What judging needs once the model is fitted."""
-        split = self.plan.split
+    def held_out(self, idle: Rows | None) -> HeldOut:
+        """What judging needs once the model is fitted; of the draws in `idle` those of the test block's time."""
+        test = self.dataset.take(self.plan.split.test)
+        draws = IdleDraws.nothing() if idle is None else idle_draws_from_rows(idle)
         return HeldOut(
-            calibration=self.dataset.take(split.calibration),
-            test=self.dataset.take(split.test),
+            calibration=self.dataset.take(self.plan.split.calibration),
+            test=test,
             facts=facts_of(self.dataset, self.plan),
+            idle=draws.between(int(test.decided_us[0]), int(test.decided_us[-1])),
         )
 
 
@@ -83,6 +86,7 @@ class HeldOut:
     calibration: Dataset
     test: Dataset
     facts: RunFacts
+    idle: IdleDraws = field(default_factory=IdleDraws.nothing)
 
 
 def train_candidate(
@@ -91,6 +95,8 @@ def train_candidate(
     dropped: Mapping[str, int],
     parent_files: Mapping[str, bytes],
     on_progress: OnProgress,
+    *,
+    idle: Rows | None = None,
 ) -> tuple[Candidate, dict[str, bytes]]:
     """Make a candidate and judge it.
 
@@ -100,6 +106,7 @@ def train_candidate(
         dropped: rows that the reader left out, by reason.
         parent_files: content of the parent's artifact by name, for an increment.
         on_progress: told how far the run is.
+        idle: draws that led to no trade, as `database/idle_reader.py` makes them, of the test block's time at least.
 
     Returns:
         The candidate and the content of its files by name.
@@ -110,7 +117,7 @@ def train_candidate(
     prepared = prepare(job, rows, dropped)
     on_progress("preparing", _PREPARED, _kept(prepared.plan), prepared.plan.report)
     fitted = fit_model(_fit_request(job, prepared, parent_files, on_progress))
-    return conclude(job, prepared.held_out(), fitted, on_progress)
+    return conclude(job, prepared.held_out(idle), fitted, on_progress)
 
 
 def conclude(

@@ -93,6 +93,11 @@ def refuse_one_class(labels: NDArray[np.int8], split: Split, report: Mapping[str
             raise Refused("one_class", hint, report)
 
 
+def first_test_row(count: int) -> int:
+    """Index of the first of `count` rows in time order that belongs to the test block before any is embargoed."""
+    return min(_block_starts(count)[-2], max(count - 1, 0))
+
+
 def _block_starts(count: int) -> list[int]:
     shares = np.cumsum([0.0, *SHARES.values()])
     return [round(float(share) * count) for share in shares]
