@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -19,7 +19,9 @@ from model_service.database.bars import BarStore
 from model_service.database.connection import Database
 from model_service.database.decisions import PostgresDecisionStore
 from model_service.database.executions import ExecutionStore
-from model_service.database.outcomes import PostgresOutcomeStore
+from model_service.database.feature_rows import CURRENT
+from model_service.database.outcomes import PostgresOutcomeStore, microseconds
+from model_service.database.sample_reader import read_samples
 from model_service.database.training_runs import PostgresTrainingStore
 from model_service.market.snapshot import Bar
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET, encode_features
@@ -207,6 +209,66 @@ async def test_a_late_fill_revises_the_outcome_and_keeps_the_first(database: Dat
     assert await labeller.step(NOON + timedelta(seconds=480)) == 1
     rows = await database.fetch("SELECT revision, label FROM model_service.outcomes ORDER BY revision")
     assert [tuple(row) for row in rows] == [(1, 0), (2, 1)]
+    # Each is known from the moment on when it was made; a run as of an earlier one sees what was believed then.
+    made = [microseconds(NOON + timedelta(seconds=seconds)) for seconds in (420, 480)]
+    for as_of_us, label, superseded in ((made[0] - 1, [], 0), (made[1] - 1, [0], 0), (made[1], [1], 1)):
+        found = await read_samples(database, "momentum_v1", current=CURRENT, as_of_us=as_of_us)
+        assert found.rows["label"].tolist() == label
+        assert found.dropped["superseded_revision"] == superseded
+
+
+class LateFills(PostgresOutcomeStore):
+    """Between what the labeller reads and what it writes, `meanwhile` happens, once."""
+
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def bars(self, asset: str, interval_seconds: int, start: datetime, end: datetime) -> Sequence[Bar]:
+        found = await super().bars(asset, interval_seconds, start, end)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return found
+
+
+async def test_a_fill_that_comes_while_the_label_is_made_is_in_it(database: Database) -> None:
+    await with_signals(database, decided(BUY_ID, Side.BUY), decided(SELL_ID, Side.SELL))
+    await record(database, increment("e1", str(BUY_ID), Side.BUY, "2", "100"))
+    await record(database, increment("e2", str(SELL_ID), Side.SELL, "2", "100"))
+    bars = BarStore(database, 60)
+    await bars.save(path([100] * 7))
+    store = LateFills(database, bars)
+    store.meanwhile = lambda: record(database, increment("e9", str(BUY_ID), Side.BUY, "2", "90", second=5))
+    labeller = Labeller(store, 60)
+    assert await labeller.step(NOON + timedelta(seconds=420)) == 1, "the other signal has its label"
+    assert await labeller.step(NOON + timedelta(seconds=421)) == 1
+    assert await labeller.step(NOON + timedelta(seconds=422)) == 0
+    rows = await database.fetch("SELECT revision, entry_price FROM model_service.outcomes WHERE side = 'buy'")
+    assert [tuple(row) for row in rows] == [(1, 95)]
+
+
+async def test_an_asset_without_prices_holds_up_no_other(database: Database) -> None:
+    stalled = [decided(UUID(int=100 + number), Side.BUY) for number in range(3)]
+    stalled = [replace(one, signal=replace(one.signal, asset="ETHUSDT")) for one in stalled]
+    await with_signals(database, *stalled, decided(BUY_ID, Side.BUY))
+    for number, one in enumerate(stalled):
+        fill = increment(f"s{number}", str(one.signal.signal_id), Side.BUY, "1", "100", second=0)
+        await record(database, replace(fill, asset="ETHUSDT"))
+    await record(database, increment("e1", str(BUY_ID), Side.BUY, "2", "100"))
+    bars = BarStore(database, 60)
+    await bars.save(path([100] * 7))
+    labeller = Labeller(PostgresOutcomeStore(database, bars), 60, batch=2)
+    assert await labeller.step(NOON + timedelta(seconds=420)) == 1
+    assert await database.fetchval("SELECT asset FROM model_service.outcomes") == "BTCUSDT"
+
+
+async def test_of_one_asset_whose_horizon_ended_first_comes_first(database: Database) -> None:
+    slow, quick = decided(BUY_ID, Side.BUY), replace(decided(SELL_ID, Side.SELL), horizon_seconds=60)
+    await with_signals(database, slow, quick)
+    await record(database, increment("e1", str(BUY_ID), Side.BUY, "1", "100", second=1))
+    await record(database, increment("e2", str(SELL_ID), Side.SELL, "1", "100", second=2))
+    store = PostgresOutcomeStore(database, BarStore(database, 60))
+    assert [one.signal_id for one in await store.due(NOON + timedelta(hours=1), 1)] == [SELL_ID]
+    assert [one.signal_id for one in await store.due(NOON + timedelta(hours=1), 2)] == [SELL_ID, BUY_ID]
 
 
 async def test_without_a_price_path_the_reported_return_labels(database: Database) -> None:

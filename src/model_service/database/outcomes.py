@@ -19,18 +19,24 @@ from model_service.trades.labels import EXIT_RULE_CODES
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+# So many of each asset: one whose prices have stopped holds up no other. Within an asset comes first whose horizon ended
+# first, so that no strategy's long horizon does either.
 DUE = """
     SELECT s.signal_id, s.strategy_id, s.asset, s.side, s.model_version, s.horizon_seconds, s.take_profit_percent,
            s.stop_loss_percent, s.fee_rate, s.minimum_net_return, s.first_filled_at,
            coalesce((s.market_data_snapshot ->> 'spread')::float8, 0) AS spread_percent,
            f.quantity, f.notional / f.quantity AS price, f.fees
-    FROM model_service.trading_signals AS s
+    FROM (
+        SELECT *, row_number() OVER (PARTITION BY asset ORDER BY due_at, signal_id) AS place
+        FROM (SELECT *, first_filled_at + make_interval(secs => horizon_seconds) AS due_at
+              FROM model_service.trading_signals
+              WHERE labelled_at IS NULL AND first_filled_at IS NOT NULL AND intent <> 'exit') AS filled
+        WHERE due_at <= $1) AS s
     CROSS JOIN LATERAL (
         SELECT sum(quantity) AS quantity, sum(quantity * price) AS notional, sum(fees) AS fees
         FROM model_service.fills WHERE fills.signal_id = s.signal_id) AS f
-    WHERE s.labelled_at IS NULL AND s.first_filled_at IS NOT NULL AND s.intent <> 'exit'
-      AND s.first_filled_at + make_interval(secs => s.horizon_seconds) <= $1
-    ORDER BY s.first_filled_at, s.signal_id LIMIT $2
+    WHERE s.place <= $2
+    ORDER BY s.due_at, s.signal_id
 """
 REPORTED = """
     SELECT DISTINCT ON (signal_id) signal_id, reported_return, executed_at FROM (
@@ -76,6 +82,19 @@ CLAIM = """
     UPDATE model_service.trading_signals SET labelled_at = $2
     WHERE signal_id = ANY($1::uuid[]) AND labelled_at IS NULL RETURNING signal_id
 """
+# A fill that was entered after the signal was read has made the label out of date. The claim's lock on the signal holds
+# back any further one, which then finds a label to be revised.
+GIVE_BACK = """
+    UPDATE model_service.trading_signals AS s SET labelled_at = NULL
+    FROM unnest($1::uuid[], $2::timestamptz[], $3::numeric[], $4::numeric[], $5::numeric[])
+         AS seen (signal_id, entry_at, quantity, price, fees)
+    WHERE s.signal_id = seen.signal_id AND (
+        s.first_filled_at <> seen.entry_at
+        OR (SELECT (sum(f.quantity), sum(f.quantity * f.price) / sum(f.quantity), sum(f.fees))
+                   IS DISTINCT FROM (seen.quantity, seen.price, seen.fees)
+            FROM model_service.fills AS f WHERE f.signal_id = seen.signal_id))
+    RETURNING s.signal_id
+"""
 
 
 class PostgresOutcomeStore:
@@ -87,7 +106,7 @@ class PostgresOutcomeStore:
         self._known_assets: set[str] = set()
 
     async def due(self, now: datetime, limit: int) -> Sequence[FilledSignal]:
-        """Filled, unlabelled openings whose horizon has passed, oldest first."""
+        """Filled, unlabelled openings whose horizon has passed, `limit` of each asset at most, first due first."""
         return [_filled(row) for row in await self._database.fetch(DUE, now, limit)]
 
     async def bars(self, asset: str, interval_seconds: int, start: datetime, end: datetime) -> Sequence[Bar]:
@@ -103,17 +122,28 @@ class PostgresOutcomeStore:
         """Outcomes, and samples for the labelled ones, in one transaction; returns how many samples.
 
         What has been labelled meanwhile is left as it is, so that it can be tried again after an answer that was lost.
+        What has got another fill meanwhile stays due.
         """
         async with self._database.transaction() as connection:
-            asked = [outcome.filled.signal_id for outcome in outcomes]
-            rows = await connection.fetch(self._database.sql(CLAIM), asked, outcomes[0].available_at)
-            claimed = {row["signal_id"] for row in rows}
+            claimed = await self._claim(connection, outcomes)
             labelled = [one for one in outcomes if one.label is not None and one.filled.signal_id in claimed]
             if labelled:
                 await self._insert(connection, labelled)
         # Not earlier: an asset whose transaction was rolled back is not in the table.
         self._known_assets |= {outcome.filled.asset for outcome in labelled}
         return len(labelled)
+
+    async def _claim(self, connection: Connection, outcomes: Sequence[Outcome]) -> set[UUID]:
+        """The signals that are ours to label, with the fills that `outcomes` know of."""
+        asked = [outcome.filled.signal_id for outcome in outcomes]
+        rows = await connection.fetch(self._database.sql(CLAIM), asked, outcomes[0].available_at)
+        claimed = {row["signal_id"] for row in rows}
+        entries = [_entry_row(outcome.filled) for outcome in outcomes if outcome.filled.signal_id in claimed]
+        if not entries:
+            return claimed
+        columns = [list(column) for column in zip(*entries, strict=True)]
+        outdated = await connection.fetch(self._database.sql(GIVE_BACK), *columns)
+        return claimed - {row["signal_id"] for row in outdated}
 
     async def _insert(self, connection: Connection, labelled: Sequence[Outcome]) -> None:
         ids = [outcome.filled.signal_id for outcome in labelled]
@@ -158,6 +188,10 @@ def _filled(row: asyncpg.Record) -> FilledSignal:
         minimum_net_return=row["minimum_net_return"],
         spread_percent=row["spread_percent"],
     )
+
+
+def _entry_row(filled: FilledSignal) -> tuple[Any, ...]:
+    return filled.signal_id, filled.entry_at, filled.entry_quantity, filled.entry_price, filled.entry_fees
 
 
 def _outcome_row(outcome: Outcome, revision: int) -> tuple[Any, ...]:

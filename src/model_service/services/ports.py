@@ -166,7 +166,7 @@ class OutcomeStore(Protocol):
     """Filled signals in, labels out."""
 
     async def due(self, now: datetime, limit: int) -> Sequence[FilledSignal]:
-        """Filled, unlabelled openings whose horizon has passed, oldest first."""
+        """Filled, unlabelled openings whose horizon has passed, `limit` of each asset at most, first due first."""
         ...
 
     async def bars(self, asset: str, interval_seconds: int, start: datetime, end: datetime) -> Sequence[Bar]:
@@ -178,7 +178,10 @@ class OutcomeStore(Protocol):
         ...
 
     async def store(self, outcomes: Sequence[Outcome]) -> int:
-        """Outcomes, and samples for the labelled ones, in one transaction; returns how many samples."""
+        """Outcomes, and samples for the labelled ones, in one transaction; returns how many samples.
+
+        What was labelled meanwhile, or has got another fill, is left alone.
+        """
         ...
 
 
