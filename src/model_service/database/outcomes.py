@@ -19,8 +19,8 @@ from model_service.trades.labels import EXIT_RULE_CODES
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# So many of each asset: one whose prices have stopped holds up no other. Within an asset comes first whose horizon ended
-# first, so that no strategy's long horizon does either.
+# So many of each asset: one whose prices have stopped holds up no other. Within an asset whose horizon ended first
+# comes first, so that no strategy's long horizon does either.
 DUE = """
     SELECT s.signal_id, s.strategy_id, s.asset, s.side, s.model_version, s.horizon_seconds, s.take_profit_percent,
            s.stop_loss_percent, s.fee_rate, s.minimum_net_return, s.first_filled_at,
