@@ -70,6 +70,7 @@ class FakeWorld:
     finish_fails: int = 0
     answer_is_lost: bool = False
     active_version: ModelVersion | None = None
+    lays_down_datasets: bool = False
 
     # the store
     async def request(
@@ -120,6 +121,9 @@ class FakeWorld:
     # the files
     def workspace(self, run_id: UUID) -> Path:
         return Path("runs") / str(run_id)
+
+    def dataset_folder(self, run_id: UUID) -> Path | None:
+        return Path("datasets") / str(run_id) if self.lays_down_datasets else None
 
     def discard(self, run_id: UUID) -> None:
         self.discarded.append(run_id)

@@ -101,11 +101,31 @@ async def read_feature_rows(
     left_out = await _read_current(connection, database, source, current, kept)
     others: dict[str, int] = {}
     if left_out[OTHER_SET]:
-        for row in await connection.fetch(database.sql(_KNOWN_SETS), current.name):
-            other = FeatureSet(row["feature_set"], tuple(row["names"]))
+        for other in await other_feature_sets(connection, database, current):
             others[other.name] = await _read_other(connection, database, source, other, kept)
     left_out[OTHER_SET] -= sum(others.values())
     return FeatureRows(kept.rows.finish(), left_out, {name: count for name, count in others.items() if count})
+
+
+async def other_feature_sets(
+    connection: asyncpg.Connection, database: Database, current: FeatureSet
+) -> list[FeatureSet]:
+    """What earlier programs wrote rows with, and newer ones."""
+    rows = await connection.fetch(database.sql(_KNOWN_SETS), current.name)
+    return [FeatureSet(row["feature_set"], tuple(row["names"])) for row in rows]
+
+
+def row_type(columns: Sequence[tuple[Column, str]], current: FeatureSet) -> np.dtype[np.void]:
+    """What rows of these columns are in memory, with `features` float32 (F,) behind them."""
+    kinds = [(column.name, kind) for column, kind in columns]
+    return np.dtype([*kinds, ("features", "<f4", (len(current.features),))], align=True)
+
+
+def moves(features: Sequence[str], current: FeatureSet) -> tuple[list[int], list[int]]:
+    """Where the features of the current set stand in `features`, and where they belong; the two are parallel."""
+    places = {name: place for place, name in enumerate(features)}
+    found = [(places[name], target) for target, name in enumerate(current.features) if name in places]
+    return [source for source, _ in found], [target for _, target in found]
 
 
 class _Kept:
@@ -113,27 +133,20 @@ class _Kept:
 
     def __init__(self, source: Source, current: FeatureSet) -> None:
         self._names = [column.name for column, _ in source.columns]
-        kinds = [(column.name, kind) for column, kind in source.columns]
-        self._features = current.features
-        self.rows = GrowingRows(np.dtype([*kinds, ("features", "<f4", (len(current.features),))], align=True))
+        self._current = current
+        self.rows = GrowingRows(row_type(source.columns, current))
 
     def add(self, block: Rows, features: Sequence[str]) -> None:
         """A block of wire rows whose vectors hold `features` in this order."""
         added = self.rows.add(len(block))
         for name in self._names:
             added[name] = block[name]
-        if tuple(features) == self._features:
+        if tuple(features) == self._current.features:
             added["features"] = block["features"]
             return
         added["features"] = np.nan
-        source, target = self._moves(features)
+        source, target = moves(features, self._current)
         added["features"][:, target] = block["features"][:, source]
-
-    def _moves(self, features: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Where today's features stand in `features`, and where they belong."""
-        places = {name: place for place, name in enumerate(features)}
-        moves = [(places[name], target) for target, name in enumerate(self._features) if name in places]
-        return [source for source, _ in moves], [target for _, target in moves]
 
 
 async def _read_current(

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Thread
 from uuid import UUID
 
 from model_service.models.artifact import ArtifactDamaged, LoadedModel
@@ -19,23 +20,21 @@ class ModelFolder:
     """Files below MODEL_STORAGE_PATH.
 
     A run writes into `.run-<id>`; a version is that folder renamed, so that a reader sees all of it or nothing.
+
+    Args:
+        root: folder of the versions.
+        datasets: folder where runs on several machines lay down their datasets, as `.run-<id>` too; None: no run does.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, datasets: Path | None = None) -> None:
         self.root = root
+        self._datasets = datasets
 
     def prepare(self) -> None:
-        """Make the folder and try to write in it. Raises StorageError."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / ".probe"
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise StorageError(
-                f"The model folder {self.root} cannot be written: {error.strerror}. "
-                "Give the service's user write permission, or set MODEL_STORAGE_PATH to another folder."
-            ) from error
+        """Make the folders and try to write in them. Raises StorageError."""
+        _require_writable(self.root, "model folder", "MODEL_STORAGE_PATH")
+        if self._datasets is not None:
+            _require_writable(self._datasets, "dataset folder", "TRAINING_DATASET_PATH")
 
     @property
     def is_accessible(self) -> bool:
@@ -44,8 +43,9 @@ class ModelFolder:
 
     def sweep(self) -> None:
         """Remove what runs of a former process left behind."""
-        for left in self.root.glob(".run-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for folder in filter(None, (self.root, self._datasets)):
+            for left in folder.glob(".run-*"):
+                shutil.rmtree(left, ignore_errors=True)
 
     def workspace(self, run_id: UUID) -> Path:
         """A new, empty folder for a run's artifact."""
@@ -54,9 +54,16 @@ class ModelFolder:
         folder.mkdir(parents=True, mode=0o750)
         return folder.resolve()
 
+    def dataset_folder(self, run_id: UUID) -> Path | None:
+        """Where a run may lay down its dataset, not made yet; None where runs keep theirs in memory."""
+        return None if self._datasets is None else self._datasets.resolve() / f".run-{run_id}"
+
     def discard(self, run_id: UUID) -> None:
-        """Remove a run's folder, if there is one."""
+        """Remove a run's folders, if there are any; a dataset, which may be large, beside the caller's work."""
         shutil.rmtree(self._run_folder(run_id), ignore_errors=True)
+        dataset = self.dataset_folder(run_id)
+        if dataset is not None and dataset.exists():
+            Thread(target=shutil.rmtree, args=(dataset, True), name="discard-dataset", daemon=True).start()
 
     def publish(self, run_id: UUID, version: str) -> str:
         """Rename a run's folder to the version's; returns the path that the row keeps, `/models/vN` by convention.
@@ -89,6 +96,19 @@ class ModelFolder:
 
     def _run_folder(self, run_id: UUID) -> Path:
         return self.root / f".run-{run_id}"
+
+
+def _require_writable(folder: Path, name: str, setting: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise StorageError(
+            f"The {name} {folder} cannot be written: {error.strerror}. "
+            f"Give the service's user write permission, or set {setting} to another folder."
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

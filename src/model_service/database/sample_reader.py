@@ -10,7 +10,7 @@ from model_service.database.driver_errors import UNAVAILABLE
 from model_service.database.feature_rows import FeatureSet, Source, read_feature_rows
 from model_service.models.samples import Rows, in_time_order, latest_revisions
 
-_COLUMNS = (
+COLUMNS = (
     (Column("signal_id", "s.signal_id", "(16,)u1"), "(16,)u1"),
     (Column("decided_us", "s.decided_us", ">i8"), "i8"),
     (Column("exit_us", "s.exit_us", ">i8"), "i8"),
@@ -27,7 +27,7 @@ _COLUMNS = (
     (Column("is_warmup", "s.is_warmup", "u1"), "?"),
     (Column("is_reduction", "(s.intent = 'reduce')", "u1"), "?"),
 )
-_REFUSALS = (
+REFUSALS = (
     ("not_yet_known", "s.available_us > $2"),
     ("not_an_opening", "s.intent NOT IN ('open', 'reduce')"),
 )
@@ -59,7 +59,7 @@ async def read_samples(database: Database, strategy_id: str, *, current: Feature
         DatabaseUnavailable: PostgreSQL is away.
         asyncpg.PostgresError: it refused, for example because a table is missing.
     """
-    source = Source(_ROWS, (strategy_id, as_of_us), _COLUMNS, _REFUSALS)
+    source = Source(_ROWS, (strategy_id, as_of_us), COLUMNS, REFUSALS)
     connection = await database.connect()
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):

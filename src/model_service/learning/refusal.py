@@ -24,3 +24,19 @@ class Refused(Exception):  # noqa: N818 - a refusal is a result of a run
 
     def __str__(self) -> str:
         return f"{self.code}: {self.hint}"
+
+
+@dataclass(eq=False)
+class RunBroken(Exception):  # noqa: N818 - the state of the world, not a programming error
+    """The run cannot go on, for a known reason outside the rows.
+
+    Attributes:
+        code: a stable word.
+        hint: what was found and what to do, in one or two sentences.
+    """
+
+    code: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.hint}"

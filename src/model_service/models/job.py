@@ -51,6 +51,8 @@ class TrainingJob(BaseModel):
         incumbent: the active version; None when no model speaks.
         device: where XGBoost computes.
         engine: `local` fits in this process, `dask` on the workers of `dask_scheduler_address`.
+        dataset_directory: for `dask`, a folder that the child makes, fills and removes, and that the workers read; the
+            parent removes what a killed child left.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,6 +73,7 @@ class TrainingJob(BaseModel):
     device: Literal["cpu", "cuda"] = "cpu"
     engine: Literal["local", "dask"] = "local"
     dask_scheduler_address: str | None = None
+    dataset_directory: str | None = None
 
 
 Comparison = Literal["at_least", "above", "at_most", "below"]

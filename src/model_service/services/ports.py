@@ -305,8 +305,12 @@ class ModelFiles(Protocol):
         """A new, empty folder for a run's artifact."""
         ...
 
+    def dataset_folder(self, run_id: UUID) -> Path | None:
+        """Where a run may lay down its dataset, not made yet; None where runs keep theirs in memory."""
+        ...
+
     def discard(self, run_id: UUID) -> None:
-        """Remove a run's folder, if there is one."""
+        """Remove a run's folders, if there are any."""
         ...
 
     def publish(self, run_id: UUID, version: str) -> str:
