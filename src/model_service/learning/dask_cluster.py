@@ -44,16 +44,16 @@ class Cluster:
         Raises RunBroken with `dask_no_workers` when none comes, `dask_scheduler_lost` when the scheduler has gone.
         """
         try:
-            async with asyncio.timeout(WORKERS_SECONDS):
-                while not (found := await self._running()):
-                    await asyncio.sleep(0.2)
+            await self.client.wait_for_workers(1, timeout=WORKERS_SECONDS)
         except TimeoutError as error:
             raise RunBroken(
                 "dask_no_workers",
                 f"the scheduler at {self._address} has had no worker for {WORKERS_SECONDS:g} s; "
                 f"start some: dask worker {self._address}.",
             ) from error
-        return found
+        except OSError as error:
+            raise self.lost() from error
+        return await self._running()
 
     async def require_fit(self, folder: Path) -> None:
         """Make sure that every worker has what the run needs, and sees its folder.
