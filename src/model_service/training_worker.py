@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # everything heavy is imported after the first line is out an
     from model_service.database.connection import Database
     from model_service.database.idle_reader import IdleRows
     from model_service.database.sample_reader import SampleRows
+    from model_service.learning.incumbent import IncumbentModel
     from model_service.models.job import Candidate, Failure, Refusal, TrainingJob
 
 _READ_FRACTION = 0.1
@@ -100,8 +101,9 @@ def _train(job: TrainingJob, lines: TextIO) -> Candidate:
     samples, idle = uvloop.run(_read(job))
     on_progress("preparing", _READ_FRACTION, _what_was_read(samples, idle))
     candidate, files = train_candidate(
-        job, samples.rows, samples.dropped, _parent_files(job), on_progress, idle=None if idle is None else idle.rows
-    )
+        job, samples.rows, samples.dropped, _parent_files(job), on_progress,
+        idle=None if idle is None else idle.rows, incumbent=incumbent_of(job),
+    )  # fmt: skip
     on_progress("evaluating", 0.95, "writing and loading the artifact")
     return _keep(candidate, files, directory)
 
@@ -150,6 +152,21 @@ def _parent_files(job: TrainingJob) -> dict[str, bytes]:
     if job.training_type != "incremental" or job.parent_directory is None:
         return {}
     return {path.name: path.read_bytes() for path in sorted(Path(job.parent_directory).iterdir()) if path.is_file()}
+
+
+def incumbent_of(job: TrainingJob) -> IncumbentModel | None:
+    """The version that speaks, its hashes checked; one that cannot be used stops no candidate, and the gate says so."""
+    from model_service.learning.incumbent import IncumbentModel
+    from model_service.models.artifact import REQUIRED_FILES, ArtifactDamaged, ArtifactIncompatible, LoadedModel
+
+    if job.incumbent is None:
+        return None
+    known, directory = job.incumbent, Path(job.incumbent.directory)
+    try:
+        model = LoadedModel.from_files({name: (directory / name).read_bytes() for name in REQUIRED_FILES}, known.files)
+    except (ArtifactDamaged, ArtifactIncompatible, OSError) as error:
+        return IncumbentModel(known.version, None, known.trained_until_us, str(error))
+    return IncumbentModel(known.version, model, known.trained_until_us)
 
 
 def _keep(candidate: Candidate, files: Mapping[str, bytes], directory: Path) -> Candidate:

@@ -1,4 +1,4 @@
-"""Each condition of the gate can fail alone, and the trades taken are those of the better side."""
+"""Each condition of the gate can fail alone, and each failure says by how much."""
 
 from __future__ import annotations
 
@@ -6,39 +6,45 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from model_service.learning.dataset import dataset_from_rows
+from model_service.learning.dataset import Dataset
 from model_service.learning.evaluation import Evaluation, evaluate
 from model_service.learning.gate import judge
+from model_service.learning.incumbent import IncumbentModel
 from model_service.learning.scorecard import scorecard
-from model_service.models.calibration import Calibration
-from model_service.models.decision_rule import would_take
-from tests.support.training_rows import blank_rows
+from model_service.models.artifact import LoadedModel
+from model_service.models.decision_rule import chosen_sides, would_take
+from model_service.models.intervals import Estimate
+from model_service.models.job import GateCondition
+from tests.support.evaluations import CALIBRATION, block, good, judged, says_first_feature
+from tests.support.training_rows import START_US, STEP_US
 
 THRESHOLD = 0.75
-
-
-def good(rows: int = 400) -> Evaluation:
-    """A calibrated candidate that is right in 85 % of the rows and takes half of them, at a profit."""
-    rng = np.random.default_rng(1)
-    sample = blank_rows(rows, rng)
-    sample["label"] = np.arange(rows) % 2
-    probability = np.where(rng.random(rows) < 0.85, sample["label"], 1 - sample["label"]) * 0.7 + 0.15
-    sample["net_return"] = np.where(sample["label"] == 1, 0.002, -0.002)
-    test, _ = dataset_from_rows(sample)
-    return Evaluation(test, probability, probability, probability > 0.5, 0, 1e-7, 0, 0.5)
+RETURN = "average return of the trades taken (lower bound 99 %)"
+VALUE = "off-policy value per trade (lower bound 95 %)"
+AGAINST = "value per decision against the incumbent (lower bound 95 %)"
 
 
 def failures(evaluation: Evaluation) -> list[str]:
     return [condition.condition for condition in judge(evaluation, THRESHOLD) if not condition.passed]
 
 
-def with_labels(evaluation: Evaluation, labels: np.ndarray[tuple[int], np.dtype[np.int8]]) -> Evaluation:
-    return replace(evaluation, test=replace(evaluation.test, labels=labels))
+def condition(evaluation: Evaluation, name: str) -> GateCondition:
+    return next(found for found in judge(evaluation, THRESHOLD) if found.condition == name)
 
 
-def test_a_good_candidate_passes() -> None:
+def on(test: Dataset) -> Evaluation:
+    return evaluate(judged(), test)
+
+
+def labelled(labels: NDArray[np.int8]) -> Evaluation:
+    return replace(good(), test=replace(block(), labels=labels))
+
+
+def test_a_good_candidate_passes_and_every_number_of_the_gate_is_there() -> None:
     assert failures(good()) == []
+    assert {found.number for found in judge(good(), THRESHOLD)} == {1, 2, 3, 4, 5, 6, 7}
 
 
 def test_too_few_rows() -> None:
@@ -46,32 +52,28 @@ def test_too_few_rows() -> None:
 
 
 def test_too_few_of_a_class() -> None:
-    evaluation = good()
     labels = np.zeros(400, dtype=np.int8)
     labels[:20] = 1
-    assert "test rows of the rarer class" in failures(with_labels(evaluation, labels))
+    assert "test rows of the rarer class" in failures(labelled(labels))
 
 
 def test_no_trades_taken() -> None:
-    evaluation = replace(good(), taken=np.zeros(400, dtype=bool))
-    assert failures(evaluation) == ["trades taken", "average return of the trades taken (lower bound 99 %)"]
-    last = judge(evaluation, THRESHOLD)[-3]
-    assert last.value is None
-    assert last.detail == "not defined for these rows"
+    silent = good(action_threshold=0.99)
+    assert failures(silent) == ["trades taken", RETURN, "effective trades for the off-policy value", VALUE]
+    assert condition(silent, RETURN).value is None
+    assert condition(silent, RETURN).detail.startswith("not defined for these rows")
 
 
 def test_accuracy_under_the_threshold() -> None:
     conditions = judge(good(), 0.95)
-    assert [condition.condition for condition in conditions if not condition.passed] == ["accuracy"]
+    assert [found.condition for found in conditions if not found.passed] == ["accuracy"]
 
 
 def test_always_a_loss_is_no_skill() -> None:
-    evaluation = good()
     labels = np.zeros(400, dtype=np.int8)
     labels[::6] = 1
     constant = np.full(400, float(np.mean(labels)))
-    evaluation = replace(with_labels(evaluation, labels), probability=constant, taken=np.zeros(400, dtype=bool))
-    failed = failures(evaluation)
+    failed = failures(replace(labelled(labels), probability=constant))
     assert "accuracy" not in failed
     assert "accuracy above the majority class (lower bound 95 %)" in failed
     assert "Brier better than the base rate" in failed
@@ -79,14 +81,98 @@ def test_always_a_loss_is_no_skill() -> None:
 
 def test_overconfidence_fails_on_calibration() -> None:
     evaluation = good()
-    overconfident = np.where(evaluation.probability > 0.5, 0.5001, 0.4999)
-    assert failures(replace(evaluation, probability=overconfident)) == ["ece"]
+    unsure = np.where(evaluation.probability > 0.5, 0.5001, 0.4999)
+    assert failures(replace(evaluation, probability=unsure)) == ["ece"]
 
 
 def test_right_but_unprofitable() -> None:
-    evaluation = good()
-    losing = replace(evaluation.test, net_returns=np.where(evaluation.labels == 1, 0.0001, -0.02))
-    assert failures(replace(evaluation, test=losing)) == ["average return of the trades taken (lower bound 99 %)"]
+    test = block()
+    losing = replace(test, net_returns=np.where(test.labels == 1, 0.0001, -0.02))
+    assert failures(on(losing)) == [RETURN, VALUE]
+
+
+def test_it_must_earn_more_than_what_was_logged() -> None:
+    """Everybody earned: the logging policy 41 basis points, the candidate 21 with the trades that it takes."""
+    test = block()
+    rich = replace(test, net_returns=np.where(test.labels == 1, 0.002, 0.006))
+    assert failures(on(rich)) == [VALUE]
+    assert condition(on(rich), VALUE).threshold == pytest.approx(0.004)
+
+
+def test_too_little_overlap_is_no_number() -> None:
+    """Two thirds of the weight lie on one row that the logging policy hardly ever chose."""
+    test = block()
+    rare = np.flatnonzero(good().taken)[:2]
+    probability_buy, probability_sell = test.probability_buy.copy(), test.probability_sell.copy()
+    for own, sign in ((probability_buy, 1), (probability_sell, -1)):
+        own[rare[test.side_signs[rare] == sign]] = 0.001
+    thin = replace(
+        test,
+        probability_buy=probability_buy,
+        probability_sell=probability_sell,
+        probability_none=1.0 - probability_buy - probability_sell,
+    )
+    assert failures(on(thin)) == ["effective trades for the off-policy value", VALUE]
+    metrics, left_out = scorecard(on(thin), 1)
+    assert "not enough overlap" in left_out["value_per_trade"]
+    assert "value_per_trade" not in {metric.name for metric in metrics}
+
+
+class Oracle:
+    """An incumbent that says the opposite of the candidate, or the same."""
+
+    calibration = CALIBRATION
+    break_even = 0.5
+
+    def __init__(self, *, same: bool) -> None:
+        self._same = same
+
+    def scores(self, features: NDArray[np.float32], side_signs: NDArray[np.int8]) -> NDArray[np.float64]:
+        said = says_first_feature(features, side_signs)
+        return said if self._same else 1.0 - said
+
+
+def against(same: bool, trained_until_us: int = 0) -> Evaluation:
+    model: LoadedModel = Oracle(same=same)  # type: ignore[assignment]
+    return good(incumbent=IncumbentModel("v3", model, trained_until_us))
+
+
+def test_a_candidate_as_good_as_the_incumbent_passes() -> None:
+    evaluation = against(same=True)
+    assert failures(evaluation) == []
+    assert condition(evaluation, AGAINST).value == 0.0
+
+
+def test_a_candidate_far_behind_the_incumbent_fails() -> None:
+    """Both sides are priced, so each earns 20 basis points a row where it is right: 0.7 * 0.002 apart either way."""
+    ahead = against(same=False)
+    assert failures(ahead) == []
+    assert ahead.comparison is not None
+    assert ahead.comparison.difference.value == pytest.approx(2 * ahead.comparison.value)
+    behind = replace(ahead, comparison=replace(ahead.comparison, difference=Estimate(-0.0028, 0.0001)))
+    assert failures(behind) == [AGAINST]
+
+
+def test_rows_that_the_incumbent_has_seen_do_not_count() -> None:
+    evaluation = against(same=True, trained_until_us=START_US + 330 * STEP_US)
+    assert failures(evaluation) == ["rows that the incumbent has not seen"]
+    assert evaluation.comparison is not None
+    assert evaluation.comparison.rows == 400 - 330 - 30 - 1, "and one horizon of 30 steps after it"
+
+
+def test_rows_without_a_path_are_left_out_and_counted() -> None:
+    model: LoadedModel = Oracle(same=True)  # type: ignore[assignment]
+    test = block()
+    unknown = np.where(np.arange(400) < 150, np.nan, test.opposite_net_returns)
+    evaluation = evaluate(judged(), replace(test, opposite_net_returns=unknown), None, IncumbentModel("v3", model, 0))
+    assert evaluation.comparison is not None
+    assert (evaluation.comparison.rows, evaluation.comparison.unpriced) == (250, 150)
+
+
+def test_an_incumbent_that_cannot_be_read_stops_nobody() -> None:
+    evaluation = good(incumbent=IncumbentModel("v3", None, 0, "serving.onnx: sha256 differs"))
+    assert failures(evaluation) == []
+    assert "v3 cannot be used: serving.onnx" in condition(evaluation, AGAINST).detail
 
 
 def test_an_artifact_that_differs() -> None:
@@ -103,33 +189,41 @@ def test_the_better_side_is_taken_and_ties_go_to_buy() -> None:
     own, other = np.array([0.7, 0.7, 0.6, 0.6, 0.4]), np.array([0.6, 0.8, 0.6, 0.6, 0.1])
     sides = np.array([1, 1, 1, -1, 1], dtype=np.int8)
     assert would_take(own, other, sides, 0.5).tolist() == [True, False, True, False, False]
+    assert chosen_sides(own, other, sides, 0.5).tolist() == [1, -1, 1, 1, 0]
 
 
 def test_evaluation_reads_both_sides_and_compares_with_the_native_model() -> None:
-    test, _ = dataset_from_rows(blank_rows(100, np.random.default_rng(2)))
-    calibration = Calibration("sigmoid", 0.5, 0.01, -0.01, 100, slope=1.0)
+    test = block(100)
 
-    def buys_win(
-        features: object, sides: np.ndarray[tuple[int], np.dtype[np.int8]]
-    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def buys_win(features: object, sides: NDArray[np.int8]) -> NDArray[np.float64]:
         return np.where(sides > 0, 0.6, 0.4)
 
-    def sells_win(
-        features: object, sides: np.ndarray[tuple[int], np.dtype[np.int8]]
-    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def sells_win(features: object, sides: NDArray[np.int8]) -> NDArray[np.float64]:
         return np.where(sides > 0, 0.4, 0.6)
 
-    same = evaluate(test, buys_win, buys_win, calibration, 0, 0.5)
+    same = evaluate(judged(served=buys_win, native=buys_win), test)
     assert same.taken.tolist() == (test.side_signs > 0).tolist()
     assert (same.parity_gap, same.decisions_changed) == (0.0, 0)
-    other = evaluate(test, buys_win, sells_win, calibration, 0, 0.5)
+    other = evaluate(judged(served=buys_win, native=sells_win), test)
     assert other.parity_gap == pytest.approx(0.2)
     assert other.decisions_changed == 100
-    assert not evaluate(test, buys_win, buys_win, calibration, 0, 0.65).taken.any()
+    assert not evaluate(judged(served=buys_win, native=buys_win, action_threshold=0.65), test).taken.any()
+
+
+def test_a_tie_that_rounding_breaks_is_no_changed_decision() -> None:
+    def tie(features: NDArray[np.float32], sides: NDArray[np.int8]) -> NDArray[np.float64]:
+        return np.full(len(features), 0.6)
+
+    def rounded(features: NDArray[np.float32], sides: NDArray[np.int8]) -> NDArray[np.float64]:
+        return np.where(sides > 0, 0.6 - 1e-7, 0.6)
+
+    evaluation = evaluate(judged(served=tie, native=rounded), block(100))
+    assert 0 < evaluation.parity_gap < 1e-6
+    assert evaluation.decisions_changed == 0
 
 
 def test_what_is_not_finite_is_left_out_with_a_reason() -> None:
-    metrics, left_out = scorecard(replace(good(), taken=np.zeros(400, dtype=bool)), 1)
+    metrics, left_out = scorecard(good(action_threshold=0.99), 1)
     names = {metric.name for metric in metrics}
     assert "average_return" not in names
     assert "not defined" in left_out["average_return"]
@@ -137,4 +231,4 @@ def test_what_is_not_finite_is_left_out_with_a_reason() -> None:
     assert accuracy.lower is not None
     assert accuracy.upper is not None
     assert accuracy.lower < accuracy.value < accuracy.upper
-    assert accuracy.level == 0.95
+    assert (accuracy.level, accuracy.method) == (0.90, "moving blocks of 2 horizons, linearised, t")

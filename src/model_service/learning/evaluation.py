@@ -8,14 +8,40 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_service.learning.dataset import Dataset
+from model_service.learning.dataset import Dataset, IdleDraws
+from model_service.learning.incumbent import Comparison, IncumbentModel, compare
+from model_service.learning.off_policy import LoggedDraws, OffPolicyValue, off_policy_value
 from model_service.models.calibration import Calibration
-from model_service.models.decision_rule import action_floor, would_take
+from model_service.models.decision_rule import action_floor, chosen_sides
 
 Floats = NDArray[np.float64]
+Signs = NDArray[np.int8]
 Mask = NDArray[np.bool_]
-Score = Callable[[NDArray[np.float32], NDArray[np.int8]], Floats]
+Score = Callable[[NDArray[np.float32], Signs], Floats]
 """Raw probabilities for features (n, F), not aligned, traded on side signs (n,)."""
+_ROWS_AT_ONCE = 1 << 15
+_ROUNDING = 1e-6
+"""Scores that differ by so much only in rounding: float32 sums in another order."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What evaluation needs of a candidate and of its strategy.
+
+    Attributes:
+        served, native: its scores as it would decide, and as it was fitted.
+        calibration: from score to probability.
+        majority_class: the more frequent label of the training block, for the baseline.
+        action_threshold, exploration_rate, horizon_us: the strategy's.
+    """
+
+    served: Score
+    native: Score
+    calibration: Calibration
+    majority_class: int
+    action_threshold: float
+    exploration_rate: float
+    horizon_us: int
 
 
 @dataclass(frozen=True)
@@ -25,21 +51,28 @@ class Evaluation:
     Attributes:
         test: the rows.
         raw, probability: score and calibrated probability of the side that was really traded.
-        taken: rows whose logged action the candidate would take itself.
+        chosen: the side that the candidate would act on, 0 for none.
         majority_class: the more frequent label of the training block, for the baseline.
         parity_gap: largest difference between native and served scores, both sides.
-        decisions_changed: rows where the native model would decide otherwise than the served one.
+        decisions_changed: rows where the native model would decide otherwise than the served one, and not only because
+            two scores, or a score and the floor, are the same but for rounding.
         action_floor: the probability from which it acts.
+        horizon_us: H, microseconds.
+        off_policy: what it would earn, by the recorded propensities.
+        comparison: how it stands to the version that speaks now; None when none does.
     """
 
     test: Dataset
     raw: Floats
     probability: Floats
-    taken: Mask
+    chosen: Signs
     majority_class: int
     parity_gap: float
     decisions_changed: int
     action_floor: float
+    horizon_us: int
+    off_policy: OffPolicyValue
+    comparison: Comparison | None
 
     @property
     def labels(self) -> NDArray[np.int8]:
@@ -52,34 +85,94 @@ class Evaluation:
         return (self.probability >= 0.5).astype(np.int8)
 
     @property
+    def taken(self) -> Mask:
+        """Rows whose logged action the candidate would take itself."""
+        taken: Mask = self.chosen == self.test.side_signs
+        return taken
+
+    @property
     def taken_returns(self) -> Floats:
         """Net returns of the trades taken, in time order."""
         return self.test.net_returns[self.taken]
 
 
 def evaluate(
-    test: Dataset, served: Score, native: Score, calibration: Calibration, majority_class: int, action_threshold: float
+    judged: Judged, test: Dataset, idle: IdleDraws | None = None, incumbent: IncumbentModel | None = None
 ) -> Evaluation:
-    """Judge a candidate by its served scores, and compare them with those of its native form."""
-    floor = action_floor(calibration.break_even, action_threshold)
-    own, other = _both_sides(served, test)
-    taken = would_take(calibration.probability(own), calibration.probability(other), test.side_signs, floor)
-    native_own, native_other = _both_sides(native, test)
-    native_taken = would_take(
-        calibration.probability(native_own), calibration.probability(native_other), test.side_signs, floor
-    )
+    """Judge a candidate by its served scores, and compare them with those of its native form.
+
+    Args:
+        idle: draws without a trade from the test block's time.
+        incumbent: the version that speaks now.
+    """
+    floor = action_floor(judged.calibration.break_even, judged.action_threshold)
+    own, other = _both_sides(judged.served, test.features, test.side_signs)
+    native_own, native_other = _both_sides(judged.native, test.features, test.side_signs)
+    probability = judged.calibration.probability(own)
+    other_probability = judged.calibration.probability(other)
+    chosen = chosen_sides(probability, other_probability, test.side_signs, floor)
     gaps = np.abs(np.concatenate((own - native_own, other - native_other)))
+    draws = _logged_draws(judged, test, chosen, probability, other_probability, idle or IdleDraws.nothing(), floor)
     return Evaluation(
         test=test,
         raw=own,
-        probability=calibration.probability(own),
-        taken=taken,
-        majority_class=majority_class,
+        probability=probability,
+        chosen=chosen,
+        majority_class=judged.majority_class,
         parity_gap=float(np.max(gaps, initial=0.0)),
-        decisions_changed=int(np.sum(taken != native_taken)),
+        decisions_changed=_decisions_changed(judged.calibration, chosen, native_own, native_other, test, floor),
         action_floor=floor,
+        horizon_us=judged.horizon_us,
+        off_policy=off_policy_value(draws, judged.exploration_rate),
+        comparison=None
+        if incumbent is None
+        else compare(incumbent, test, chosen, judged.action_threshold, judged.horizon_us),
     )
 
 
-def _both_sides(score: Score, test: Dataset) -> tuple[Floats, Floats]:
-    return score(test.features, test.side_signs), score(test.features, -test.side_signs)
+def _both_sides(score: Score, features: NDArray[np.float32], side_signs: Signs) -> tuple[Floats, Floats]:
+    """Scores of each row's side and of the other, a part of the rows at a time: inputs are copies."""
+    own, other = np.empty(len(features)), np.empty(len(features))
+    for start in range(0, len(features), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        own[part] = score(features[part], side_signs[part])
+        other[part] = score(features[part], (-side_signs[part]).astype(np.int8))
+    return own, other
+
+
+def _decisions_changed(
+    calibration: Calibration, served: Signs, own: Floats, other: Floats, test: Dataset, floor: float
+) -> int:
+    """Rows that the native scores decide otherwise, whichever way they are rounded."""
+    differs = np.ones(len(served), dtype=bool)
+    for nudge in (-_ROUNDING, 0.0, _ROUNDING):
+        for towards in (nudge, -nudge):
+            moved = calibration.probability(own + nudge), calibration.probability(other + towards)
+            differs &= chosen_sides(*moved, test.side_signs, floor) != served
+    return int(np.sum(differs))
+
+
+def _logged_draws(
+    judged: Judged, test: Dataset, chosen: Signs, own: Floats, other: Floats, idle: IdleDraws, floor: float
+) -> LoggedDraws:
+    """Trades of the test block and draws without one, in time order, with the candidate's choice for each."""
+    buys = np.ones(len(idle), dtype=np.int8)
+    raw_buy, raw_sell = _both_sides(judged.served, idle.features, buys)
+    idle_buy, idle_sell = judged.calibration.probability(raw_buy), judged.calibration.probability(raw_sell)
+    is_buy = test.side_signs > 0
+    expected = judged.calibration.expected_net_return
+    draws = LoggedDraws(
+        actions=np.concatenate((test.side_signs, idle.actions)),
+        traded=np.arange(len(test) + len(idle)) < len(test),
+        probability_buy=np.concatenate((test.probability_buy, idle.probability_buy)),
+        probability_sell=np.concatenate((test.probability_sell, idle.probability_sell)),
+        probability_none=np.concatenate((test.probability_none, idle.probability_none)),
+        sample_rates=np.concatenate((np.ones(len(test)), idle.sample_rates)),
+        rewards=np.concatenate((test.net_returns, np.zeros(len(idle)))),
+        chosen=np.concatenate((chosen, chosen_sides(idle_buy, idle_sell, buys, floor))),
+        expected_buy=expected(np.concatenate((np.where(is_buy, own, other), idle_buy))),
+        expected_sell=expected(np.concatenate((np.where(is_buy, other, own), idle_sell))),
+    )
+    if not len(idle):
+        return draws
+    return draws.take(np.argsort(np.concatenate((test.decided_us, idle.decided_us)), kind="stable"))

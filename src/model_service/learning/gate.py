@@ -1,4 +1,4 @@
-"""The promotion gate: whether a candidate may speak, condition by condition (METHOD 8, conditions 1 to 4 and 7)."""
+"""The promotion gate: whether a candidate may speak, condition by condition (METHOD 8, all seven conditions)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from model_service.learning.evaluation import Evaluation
+from model_service.learning.off_policy import LEAST_ESS
 from model_service.models import metrics
 from model_service.models.intervals import BLOCKS, block_ratio
 from model_service.models.job import Comparison, GateCondition
@@ -14,6 +15,9 @@ from model_service.models.job import Comparison, GateCondition
 LEAST_TEST_ROWS = 200
 LEAST_ROWS_PER_CLASS = 30
 LEAST_TRADES = 30
+LEAST_COMPARED_ROWS = 100
+WORST_DIFFERENCE = -0.0005
+"""5 basis points per decision: what a candidate may at worst be behind the version that it replaces."""
 LARGEST_PARITY_GAP = 1e-5
 _ECE_ALLOWED = 0.10
 _ECE_FLOOR_QUANTILE = 1.32
@@ -27,6 +31,8 @@ def judge(evaluation: Evaluation, accuracy_threshold: float) -> list[GateConditi
         *_accurate(evaluation, accuracy_threshold),
         *_calibrated(evaluation),
         _profitable(evaluation),
+        *_beside_the_incumbent(evaluation),
+        *_off_policy(evaluation),
         *_faithful(evaluation),
     ]
 
@@ -90,6 +96,37 @@ def _profitable(evaluation: Evaluation) -> GateCondition:
     )
 
 
+def _beside_the_incumbent(evaluation: Evaluation) -> list[GateCondition]:
+    comparison = evaluation.comparison
+    name = "value per decision against the incumbent (lower bound 95 %)"
+    if comparison is None:
+        return [_waived(5, name, WORST_DIFFERENCE, "no model speaks yet")]
+    if comparison.problem:
+        return [_waived(5, name, WORST_DIFFERENCE, f"{comparison.version} cannot be used: {comparison.problem}")]
+    rows = f"decided a horizon after all that shaped {comparison.version}; {comparison.unpriced} more have no path"
+    values = f"{comparison.value:+.6f} against {comparison.incumbent_value:+.6f} of {comparison.version}"
+    return [
+        _at_least(5, "rows that the incumbent has not seen", comparison.rows, LEAST_COMPARED_ROWS, rows),
+        _above(5, name, comparison.difference.lower(0.95), WORST_DIFFERENCE, values),
+    ]
+
+
+def _off_policy(evaluation: Evaluation) -> list[GateCondition]:
+    value = evaluation.off_policy
+    logged = value.logged_per_trade.value
+    enough = _at_least(
+        6,
+        "effective trades for the off-policy value",
+        value.per_trade_ess,
+        LEAST_ESS,
+        "" if value.overlaps else "not enough overlap between what was traded and what it would trade",
+    )
+    detail = f"the value is {value.per_trade.value:+.6f} per trade, that of the logging policy {logged:+.6f}"
+    bound = value.per_trade.lower(0.95) if value.overlaps else metrics.NAN
+    name = "off-policy value per trade (lower bound 95 %)"
+    return [enough, _at_least(6, name, bound, max(0.0, logged), detail)]
+
+
 def _faithful(evaluation: Evaluation) -> list[GateCondition]:
     return [
         _at_most(
@@ -97,6 +134,19 @@ def _faithful(evaluation: Evaluation) -> list[GateCondition]:
         ),
         _at_most(7, "decisions changed by the artifact", evaluation.decisions_changed, 0),
     ]
+
+
+def _waived(number: int, condition: str, threshold: float, detail: str) -> GateCondition:
+    """There is nothing to hold against: passed, without a value."""
+    return GateCondition(
+        number=number,
+        condition=condition,
+        value=None,
+        threshold=threshold,
+        passed=True,
+        detail=detail,
+        comparison="above",
+    )
 
 
 def _at_least(number: int, condition: str, value: float, threshold: float, detail: str = "") -> GateCondition:
@@ -125,6 +175,6 @@ def _condition(
         value=float(value) if math.isfinite(value) else None,
         threshold=float(threshold) if math.isfinite(threshold) else None,
         passed=bool(passed) and math.isfinite(value) and math.isfinite(threshold),
-        detail=detail if math.isfinite(value) else "not defined for these rows",
+        detail=detail if math.isfinite(value) else f"not defined for these rows; {detail}".removesuffix("; "),
         comparison=comparison,
     )

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from model_service.models.calibration import Calibration
-from model_service.models.intervals import T_QUANTILES, block_ratio
+from model_service.models.intervals import BLOCKS, block_ratio, student_t_quantile
 from model_service.models.metrics import ECE_BINS, Array
 
-LEVEL = 0.95
+LEVEL = 0.90
 METHOD = "Wilson score, widened to 10 contiguous blocks with t where overlapping outcomes ask for it"
-_TAIL = 0.975
+_TAIL = 0.95
 
 
 def reliability(calibration: Calibration, labels: Array, probability: Array) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _bin(labels: Array, probability: Array, rows: Array) -> dict[str, float]:
     inside[rows] = 1.0
     share = float(np.mean(labels[rows]))
     lower, upper = wilson(share, len(rows), LEVEL)
-    error = T_QUANTILES[_TAIL] * block_ratio(labels * inside, inside).standard_error
+    error = student_t_quantile(_TAIL, BLOCKS - 1) * block_ratio(labels * inside, inside).standard_error
     if math.isfinite(error):
         lower, upper = max(0.0, min(lower, share - error)), min(1.0, max(upper, share + error))
     return {

@@ -16,6 +16,7 @@ from model_service.learning.artifact_writer import (
     manifest_bytes,
     predictions_bytes,
 )
+from model_service.learning.baselines import baselines, off_policy_report
 from model_service.learning.calibrate import fit_calibration
 from model_service.learning.dataset import Dataset, IdleDraws, dataset_from_rows, idle_draws_from_rows
 from model_service.learning.dataset_report import dataset_report
@@ -28,9 +29,10 @@ from model_service.learning.estimators import (
     native_file,
     refuse_increment,
 )
-from model_service.learning.evaluation import Evaluation, evaluate
+from model_service.learning.evaluation import Evaluation, Judged, evaluate
 from model_service.learning.gate import judge
 from model_service.learning.importance import importance
+from model_service.learning.incumbent import IncumbentModel
 from model_service.learning.plan import Plan, RunFacts, facts_of, horizon_us, parent_end_us, plan_run
 from model_service.learning.refusal import Refused
 from model_service.learning.reliability import reliability
@@ -67,7 +69,7 @@ class Prepared:
         part = self.dataset.take(rows)
         return Block(part.inputs(), part.labels, self.plan.weights[rows])
 
-    def held_out(self, idle: Rows | None) -> HeldOut:
+    def held_out(self, idle: Rows | None, incumbent: IncumbentModel | None = None) -> HeldOut:
         """What judging needs once the model is fitted; of the draws in `idle` those of the test block's time."""
         test = self.dataset.take(self.plan.split.test)
         draws = IdleDraws.nothing() if idle is None else idle_draws_from_rows(idle)
@@ -76,6 +78,7 @@ class Prepared:
             test=test,
             facts=facts_of(self.dataset, self.plan),
             idle=draws.between(int(test.decided_us[0]), int(test.decided_us[-1])),
+            incumbent=incumbent,
         )
 
 
@@ -87,6 +90,7 @@ class HeldOut:
     test: Dataset
     facts: RunFacts
     idle: IdleDraws = field(default_factory=IdleDraws.nothing)
+    incumbent: IncumbentModel | None = None
 
 
 def train_candidate(
@@ -97,6 +101,7 @@ def train_candidate(
     on_progress: OnProgress,
     *,
     idle: Rows | None = None,
+    incumbent: IncumbentModel | None = None,
 ) -> tuple[Candidate, dict[str, bytes]]:
     """Make a candidate and judge it.
 
@@ -107,6 +112,7 @@ def train_candidate(
         parent_files: content of the parent's artifact by name, for an increment.
         on_progress: told how far the run is.
         idle: draws that led to no trade, as `database/idle_reader.py` makes them, of the test block's time at least.
+        incumbent: the version that speaks now; None when none does.
 
     Returns:
         The candidate and the content of its files by name.
@@ -117,7 +123,7 @@ def train_candidate(
     prepared = prepare(job, rows, dropped)
     on_progress("preparing", _PREPARED, _kept(prepared.plan), prepared.plan.report)
     fitted = fit_model(_fit_request(job, prepared, parent_files, on_progress))
-    return conclude(job, prepared.held_out(idle), fitted, on_progress)
+    return conclude(job, prepared.held_out(idle, incumbent), fitted, on_progress)
 
 
 def conclude(
@@ -201,14 +207,16 @@ def _evaluate(job: TrainingJob, held_out: HeldOut, fitted: FittedModel, served: 
     def native(features: NDArray[np.float32], side_signs: NDArray[np.int8]) -> NDArray[np.float64]:
         return fitted.scores(align_to_side(features, side_signs))
 
-    return evaluate(
-        test=held_out.test,
+    judged = Judged(
         served=served.scores,
         native=native,
         calibration=served.calibration,
         majority_class=held_out.facts.majority_class,
         action_threshold=job.strategy.action_threshold,
+        exploration_rate=job.strategy.exploration_rate,
+        horizon_us=horizon_us(job),
     )
+    return evaluate(judged, held_out.test, held_out.idle, held_out.incumbent)
 
 
 def _candidate(
@@ -223,7 +231,13 @@ def _candidate(
         dataset_size=facts.dataset_size,
         trained_until_us=facts.trained_until_us,
         training_config=_training_config(job, facts, fitted),
-        report={**facts.report, "metrics_left_out": left_out, **explained},
+        report={
+            **facts.report,
+            "metrics_left_out": left_out,
+            "baselines": baselines(evaluation),
+            "off_policy": off_policy_report(evaluation),
+            **explained,
+        },
         metrics=metrics,
         gate=gate,
         gate_passed=all(condition.passed for condition in gate),

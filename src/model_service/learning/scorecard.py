@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model_service.learning.evaluation import Evaluation
+from model_service.learning.off_policy import LEAST_ESS
 from model_service.models import metrics
-from model_service.models.intervals import METHOD, Estimate, block_ratio
+from model_service.models.intervals import DELONG, Estimate, block_ratio, moving_influence, moving_ratio
 from model_service.models.job import Metric
 
 Kind = Literal["classification", "regression", "trading_performance"]
-LEVEL = 0.95
-_TAIL = 0.975
+LEVEL = 0.90
+"""Of the two-sided intervals shown; each end is the one-sided 95 % bound that the gate looks at."""
+_TAIL = 0.95
 _SECONDS_PER_DAY = 86_400
 _DAYS_PER_YEAR = 365.25
 
@@ -23,32 +26,42 @@ _DAYS_PER_YEAR = 365.25
 def scorecard(evaluation: Evaluation, candidates_tried: int) -> tuple[list[Metric], dict[str, str]]:
     """All metrics that are numbers, and for each that is left out the reason.
 
-    Two-sided intervals stand where ten blocks of rows give one; their level and method are stated.
+    Two-sided intervals stand where the rows give one; their level and method are stated.
     """
-    found = [*_classification(evaluation), *_regression(evaluation), *_trading(evaluation, candidates_tried)]
+    found = [
+        *_classification(evaluation),
+        *_regression(evaluation),
+        *_trading(evaluation, candidates_tried),
+        *_off_policy(evaluation),
+    ]
     finite = [metric for metric in found if math.isfinite(metric.value)]
     left_out = {metric.name: _why(metric.value) for metric in found if not math.isfinite(metric.value)}
+    if not evaluation.off_policy.overlaps:
+        ess = evaluation.off_policy.per_trade_ess
+        left_out["value_per_trade"] = f"not enough overlap: {ess:.0f} effective rows, {LEAST_ESS:.0f} are needed"
     return finite, left_out
 
 
 def _classification(evaluation: Evaluation) -> Iterator[Metric]:
     labels, predicted, probability = evaluation.labels, evaluation.predicted, evaluation.probability
+    hits, taken = labels * predicted, evaluation.taken
     kind: Kind = "classification"
-    yield _estimated("accuracy", kind, block_ratio((labels == predicted).astype(np.float64)))
+    yield _estimated("accuracy", kind, _moving(evaluation, labels == predicted))
     yield _plain("base_rate", kind, metrics.base_rate(labels))
-    yield _plain("precision", kind, metrics.precision(labels, predicted))
-    yield _plain("recall", kind, metrics.recall(labels, predicted))
-    yield _plain("f1_score", kind, metrics.f1_score(labels, predicted))
-    yield _plain("roc_auc", kind, metrics.roc_auc(labels, probability))
-    yield _estimated("brier", kind, block_ratio((probability - labels) ** 2))
+    yield _estimated("precision", kind, _moving(evaluation, hits, predicted))
+    yield _estimated("recall", kind, _moving(evaluation, hits, labels))
+    yield _estimated("f1_score", kind, _moving(evaluation, 2 * hits, labels + predicted))
+    yield _estimated("roc_auc", kind, _area(evaluation))
+    yield _estimated("brier", kind, _moving(evaluation, (probability - labels) ** 2))
     yield _plain("ece", kind, metrics.ece(labels, probability))
     yield _plain("ece_floor", kind, metrics.ece_floor(probability))
-    yield _estimated("accuracy_at_threshold", kind, block_ratio(labels * evaluation.taken, evaluation.taken))
-    yield _estimated("coverage", kind, block_ratio(evaluation.taken.astype(np.float64)))
+    yield _estimated("accuracy_at_threshold", kind, _moving(evaluation, labels * taken, taken))
+    yield _estimated("coverage", kind, _moving(evaluation, taken))
 
 
 def _regression(evaluation: Evaluation) -> Iterator[Metric]:
-    yield _plain("log_loss", "regression", metrics.log_loss(evaluation.labels, evaluation.probability))
+    losses = metrics.log_losses(evaluation.labels, evaluation.probability)
+    yield _estimated("log_loss", "regression", _moving(evaluation, losses))
 
 
 def _trading(evaluation: Evaluation, candidates_tried: int) -> Iterator[Metric]:
@@ -58,7 +71,7 @@ def _trading(evaluation: Evaluation, candidates_tried: int) -> Iterator[Metric]:
     sharpe = metrics.sharpe_ratio(returns)
     all_returns = evaluation.test.net_returns
     yield _estimated("average_return", kind, block_ratio(all_returns * taken, taken))
-    yield _estimated("win_rate", kind, block_ratio((all_returns > 0) * taken, taken))
+    yield _estimated("win_rate", kind, _moving(evaluation, (all_returns > 0) * taken, taken))
     yield _plain("trades_taken", kind, float(np.sum(taken)))
     yield _plain("profit_factor", kind, metrics.profit_factor(returns))
     yield _plain("sharpe_ratio", kind, sharpe)
@@ -67,6 +80,32 @@ def _trading(evaluation: Evaluation, candidates_tried: int) -> Iterator[Metric]:
     yield _plain("turnover", kind, 2.0 * per_day)
     yield _plain("deflated_sharpe_ratio", kind, metrics.deflated_sharpe_ratio(returns, candidates_tried))
     yield _estimated("logged_average_return", kind, block_ratio(all_returns))
+
+
+def _off_policy(evaluation: Evaluation) -> Iterator[Metric]:
+    value = evaluation.off_policy
+    kind: Kind = "trading_performance"
+    if value.overlaps:
+        yield _estimated("value_per_trade", kind, value.per_trade)
+    yield _plain("effective_trades", kind, value.per_trade_ess)
+    if value.per_decision_ess >= LEAST_ESS:
+        yield _estimated("value_per_decision", kind, value.per_decision)
+        yield _estimated("value_per_decision_doubly_robust", kind, value.doubly_robust)
+    yield _plain("effective_decisions", kind, value.per_decision_ess)
+    yield _estimated("logged_value_per_decision", kind, value.logged_per_decision)
+
+
+def _moving(evaluation: Evaluation, numerators: NDArray[Any], denominators: NDArray[Any] | None = None) -> Estimate:
+    window_us = 2 * evaluation.horizon_us
+    values = np.asarray(numerators, dtype=np.float64)
+    return moving_ratio(values, evaluation.test.decided_us, window_us, denominators)
+
+
+def _area(evaluation: Evaluation) -> Estimate:
+    labels, probability = evaluation.labels, evaluation.probability
+    area = metrics.roc_auc(labels, probability)
+    influences = metrics.roc_auc_influences(labels, probability)
+    return moving_influence(area, influences, evaluation.test.decided_us, 2 * evaluation.horizon_us, DELONG)
 
 
 def _trades_per_day(evaluation: Evaluation) -> float:
@@ -90,7 +129,7 @@ def _estimated(name: str, kind: Kind, estimate: Estimate) -> Metric:
         lower=estimate.lower(_TAIL),
         upper=estimate.upper(_TAIL),
         level=LEVEL,
-        method=METHOD,
+        method=estimate.method,
     )
 
 

@@ -24,3 +24,12 @@ def would_take(
     better = (own > other) | ((own == other) & (side_signs > 0))
     taken: NDArray[np.bool_] = (own >= floor) & better
     return taken
+
+
+def chosen_sides(
+    own: NDArray[np.float64], other: NDArray[np.float64], side_signs: NDArray[np.int8], floor: float
+) -> NDArray[np.int8]:
+    """The side that the model would act on for each row: +1 buy, -1 sell, 0 none, int8 (n,). As `would_take`."""
+    acts_own = would_take(own, other, side_signs, floor)
+    acts_other = would_take(other, own, (-side_signs).astype(np.int8), floor)
+    return (side_signs * (acts_own.astype(np.int8) - acts_other.astype(np.int8))).astype(np.int8)

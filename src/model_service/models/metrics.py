@@ -56,6 +56,27 @@ def roc_auc(labels: Array, probabilities: Array) -> float:
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
 
 
+def roc_auc_influences(labels: Array, probabilities: Array) -> Array:
+    """How much each row moves the area under the ROC curve, float64 (n,); they sum to 0. NaN where it is not defined.
+
+    DeLong's structural components: of a winner the share of losers below it, of a loser the share of winners above it,
+    ties half, less the area, over the number of its class [DeLong, DeLong & Clarke-Pearson 1988], by ranks
+    [Sun & Xu 2014].
+    """
+    wins = labels == 1
+    positives, negatives = int(np.sum(wins)), int(np.sum(~wins))
+    if not positives or not negatives:
+        return np.full(labels.size, NAN)
+    overall = _mid_ranks(probabilities)
+    below = (overall[wins] - _mid_ranks(probabilities[wins])) / negatives
+    above = 1.0 - (overall[~wins] - _mid_ranks(probabilities[~wins])) / positives
+    area = float(np.mean(below))
+    influences = np.empty(labels.size)
+    influences[wins] = (below - area) / positives
+    influences[~wins] = (above - area) / negatives
+    return influences
+
+
 def brier(labels: Array, probabilities: Array) -> float:
     """Mean of (p - y) squared."""
     return _mean((probabilities - labels) ** 2)
@@ -63,8 +84,14 @@ def brier(labels: Array, probabilities: Array) -> float:
 
 def log_loss(labels: Array, probabilities: Array) -> float:
     """Mean of -log of the probability given to what happened; infinite when that was 0."""
+    return _mean(log_losses(labels, probabilities))
+
+
+def log_losses(labels: Array, probabilities: Array) -> Array:
+    """-log of the probability given to what happened, of each row, float64 (n,)."""
     with np.errstate(divide="ignore"):
-        return _mean(-np.log(np.where(labels == 1, probabilities, 1.0 - probabilities)))
+        losses: Array = -np.log(np.where(labels == 1, probabilities, 1.0 - probabilities))
+    return losses
 
 
 def ece(labels: Array, probabilities: Array, bins: int = ECE_BINS) -> float:
@@ -128,10 +155,28 @@ def deflated_sharpe_ratio(net_returns: Array, trials: int) -> float:
         return NAN
     centred = (net_returns - np.mean(net_returns)) / np.std(net_returns)
     skew, kurtosis = float(np.mean(centred**3)), float(np.mean(centred**4))
-    variance = (1 - skew * observed + (kurtosis - 1) / 4 * observed**2) / (net_returns.size - 1)
+    variance = sharpe_ratio_variance(observed, net_returns.size, skew, kurtosis)
     if variance <= 0:
         return NAN
-    return NormalDist().cdf(observed / math.sqrt(variance) - expected_maximum_of_normals(trials))
+    highest = math.sqrt(variance) * expected_maximum_of_normals(trials)
+    return probabilistic_sharpe_ratio(observed, highest, net_returns.size, skew, kurtosis)
+
+
+def probabilistic_sharpe_ratio(observed: float, benchmark: float, count: int, skew: float, kurtosis: float) -> float:
+    """Probability that the true Sharpe ratio is above `benchmark` [Bailey & Lopez de Prado 2012].
+
+    Args:
+        observed, benchmark: per trade, not annualised.
+        count: trades.
+        skew, kurtosis: of their returns; 0 and 3 for normal ones.
+    """
+    variance = sharpe_ratio_variance(observed, count, skew, kurtosis)
+    return NormalDist().cdf((observed - benchmark) / math.sqrt(variance)) if variance > 0 else NAN
+
+
+def sharpe_ratio_variance(observed: float, count: int, skew: float, kurtosis: float) -> float:
+    """Variance of an estimated Sharpe ratio per trade, of returns that need not be normal (same source)."""
+    return (1 - skew * observed + (kurtosis - 1) / 4 * observed**2) / (count - 1)
 
 
 def expected_maximum_of_normals(trials: int) -> float:

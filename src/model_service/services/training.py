@@ -14,7 +14,7 @@ import structlog
 from model_service.config.clock import Identifiers
 from model_service.config.strategies import StrategyDefinition
 from model_service.models.artifact import ArtifactDamaged
-from model_service.models.job import Candidate, DatabaseCoordinates, Refusal, TrainingJob
+from model_service.models.job import Candidate, DatabaseCoordinates, Incumbent, Refusal, TrainingJob
 from model_service.services.current_run import CurrentRun, Verdict
 from model_service.services.modes import Modes
 from model_service.services.ports import (
@@ -205,9 +205,21 @@ class TrainingService:
             parent_directory=str(self._files.folder(parent.version)) if parent else None,
             parent_version=parent.version if parent else None,
             parent_trained_until_us=parent.trained_until_us if parent else None,
+            incumbent=self._incumbent(run.strategy_id),
             candidates_tried=1 + await self._registry.candidates_since_promotion(run.strategy_id),
         )
         return job, ("", "")
+
+    def _incumbent(self, strategy_id: str) -> Incumbent | None:
+        active = self._modes.active(strategy_id)
+        if active is None:
+            return None
+        return Incumbent(
+            version=active.version,
+            directory=str(self._files.folder(active.version)),
+            files=dict(active.files),
+            trained_until_us=active.trained_until_us,
+        )
 
     async def _is_finished(self, current: CurrentRun, now: datetime) -> bool:
         simulated = self._limits.simulated_seconds
