@@ -374,7 +374,11 @@ def _training_limits(settings: Settings, address: DatabaseAddress, training_seco
         schema_name=address.schema,
     )
     return TrainingLimits(
-        coordinates, settings.model_training_threads, settings.model_training_max_duration_seconds, training_seconds
+        coordinates,
+        settings.model_training_threads,
+        settings.model_training_max_duration_seconds,
+        training_seconds,
+        settings.model_training_device,
     )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_service.learning import boosting
 from model_service.learning.refusal import Refused
 from model_service.learning.run import train_candidate
 from model_service.models.artifact import LoadedModel
@@ -163,12 +162,6 @@ def test_an_increment_that_cannot_be_is_refused(
     with pytest.raises(Refused) as refused:
         run(model_type, imbalance_rows(2000, 3), files, parent_trained_until_us=until, **job)
     assert refused.value.code == code
-
-
-def test_boosting_stops_at_the_cap() -> None:
-    with pytest.raises(Refused, match="800 are the most"):
-        boosting._rounds_allowed(800, True)
-    assert boosting._rounds_allowed(790, True) == 10
 
 
 def test_progress_rises_and_comes_every_ten_rounds() -> None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
-from pydantic import SecretStr
+from typing import get_args
 
-from model_service.config.settings import ACCEPTED_BUT_UNUSED, OWN_PREFIXES, Settings, SettingsError, load_settings
-from model_service.config.strategies import strategies_from
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from model_service.cli.settings import usable_settings
+from model_service.config.hyperparameters import HYPERPARAMETERS, hyperparameter_fault
+from model_service.config.settings import (
+    ACCEPTED_BUT_UNUSED,
+    OWN_PREFIXES,
+    ModelType,
+    Settings,
+    SettingsError,
+    load_settings,
+)
+from model_service.config.strategies import StrategyDefinition, strategies_from
+from model_service.config.training import TrainingParameters
 
 CANARY = "canary-7f3a-do-not-print"
 
@@ -129,6 +141,30 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(name: str, meant: 
         ("MODEL_RETRAINING_SCHEDULE", "daily", "five cron fields"),
         ("MODEL_RETRAINING_TIMEZONE", "Mars/Olympus", "UTC or a name such as Europe/Berlin"),
         ("MODEL_RETRAINING_TIMEZONE", "../../etc/passwd", "UTC or a name such as Europe/Berlin"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", "{", "it is no JSON"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", "[3]", 'allowed: a JSON object such as {"max_depth": 4'),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"depth": 3}', "depth is no hyperparameter of xgboost, allowed: rounds, "),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"C": 0.1}', "C is no hyperparameter of xgboost"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"max_depth": 0}', "max_depth is 0, allowed: a whole number from 1 to 12"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"max_depth": 3.0}', "max_depth is 3.0, allowed: a whole number"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"max_depth": true}', "max_depth is True, allowed: a whole number"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"eta": "fast"}', "eta is 'fast', allowed: a number from 0.001 to 1"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"eta": NaN}', "NaN is no number"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"eta": 1e999}', "eta is inf, allowed: a number from 0.001 to 1"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"eta": [1]}', "eta is [1], allowed: a number"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"eta": 0.1, "eta": 0.2}', "a name stands there twice"),
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"rounds": 4000, "max_depth": 7}', "rounds x 2^max_depth is 512000"),
+        ("MODEL_TRAINING_MONOTONE_CONSTRAINTS", '{"rsi_14": 2}', "rsi_14 is 2, allowed: 1 "),
+        ("MODEL_TRAINING_MONOTONE_CONSTRAINTS", '{"rsi_14": true}', "rsi_14 is True, allowed: 1 "),
+        ("MODEL_TRAINING_MONOTONE_CONSTRAINTS", '{"rsi_14": "1"}', "rsi_14 is '1', allowed: 1 "),
+        ("MODEL_TRAINING_CLASS_WEIGHT", "even", "none, balanced, or a number over 0 to 1000"),
+        ("MODEL_TRAINING_CLASS_WEIGHT", "0", "none, balanced, or a number over 0 to 1000"),
+        ("MODEL_TRAINING_CLASS_WEIGHT", "nan", "none, balanced, or a number over 0 to 1000"),
+        ("MODEL_TRAINING_RECENCY_HALF_LIFE_HOURS", "0", "a number over 0"),
+        ("MODEL_TRAINING_EARLY_STOPPING_ROUNDS", "0", "a whole number from 1 to 1000"),
+        ("MODEL_TRAINING_SEARCH_TRIALS", "-1", "a whole number from 0 to 1000"),
+        ("MODEL_TRAINING_WALK_FORWARD_FOLDS", "21", "a whole number from 0 to 20"),
+        ("MODEL_TRAINING_DEVICE", "gpu", "one of cpu, cuda"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, allowed: str) -> None:
@@ -159,6 +195,65 @@ def test_every_fault_gets_its_line() -> None:
 )
 def test_values_that_do_not_go_together_are_named(environ: dict[str, str], text: str) -> None:
     assert problem(environ).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("MODEL_TRAINING_HYPERPARAMETERS", '{"max_depth": 3}', "max_depth is no hyperparameter of logistic_regression"),
+        ("MODEL_TRAINING_MONOTONE_CONSTRAINTS", '{"rsi_14": 1}', "logistic_regression cannot be held monotone"),
+        ("MODEL_TRAINING_DEVICE", "cuda", "xgboost as MODEL_TRAINING_MODEL_TYPE, which is logistic_regression"),
+    ],
+)
+def test_what_another_model_type_takes_is_refused(name: str, value: str, allowed: str) -> None:
+    assert not load_settings({name: value})[1]
+    text = problem({name: value, "MODEL_TRAINING_MODEL_TYPE": "logistic_regression"})
+    assert text.startswith(f"{name} is {value!r}; ")
+    assert allowed in text
+
+
+def test_a_wrong_model_type_is_the_only_fault_told() -> None:
+    text = problem({"MODEL_TRAINING_MODEL_TYPE": "x", "MODEL_TRAINING_HYPERPARAMETERS": '{"C": [1]}'})
+    assert text.startswith("MODEL_TRAINING_MODEL_TYPE is 'x'; ")
+    assert "\n" not in text
+
+
+def test_a_constraint_on_an_unknown_feature_is_named() -> None:
+    usable_settings({"MODEL_TRAINING_MONOTONE_CONSTRAINTS": '{"book_imbalance": 1}'})
+    with pytest.raises(SettingsError, match=r"^MODEL_TRAINING_MONOTONE_CONSTRAINTS is .*; moon_phase is no feature"):
+        usable_settings({"MODEL_TRAINING_MONOTONE_CONSTRAINTS": '{"book_imbalance": 1, "moon_phase": -1}'})
+
+
+def test_how_a_strategy_is_fitted_follows_the_settings() -> None:
+    environ = {
+            "MODEL_TRAINING_HYPERPARAMETERS": '{"max_depth": 4, "eta": 1}', "MODEL_TRAINING_CLASS_WEIGHT": "2.5",
+            "MODEL_TRAINING_RECENCY_HALF_LIFE_HOURS": "48", "MODEL_TRAINING_EARLY_STOPPING_ROUNDS": "9",
+            "MODEL_TRAINING_MONOTONE_CONSTRAINTS": '{"rsi_14": -1}', "MODEL_TRAINING_SEARCH_TRIALS": "12",
+            "MODEL_TRAINING_WALK_FORWARD_FOLDS": "0",
+    }  # fmt: skip
+    (strategy,) = strategies_from(load_settings(environ)[0])
+    assert strategy.training == TrainingParameters(
+        hyperparameters={"max_depth": 4, "eta": 1}, class_weight=2.5, recency_half_life_hours=48.0,
+        early_stopping_rounds=9, monotone_constraints={"rsi_14": -1}, search_trials=12, walk_forward_folds=0,
+    )  # fmt: skip
+    again = StrategyDefinition.model_validate_json(strategy.model_dump_json())
+    assert again == strategy
+    assert [type(value) for value in again.training.hyperparameters.values()] == [int, int]
+
+
+def test_a_strategy_cannot_hold_what_its_model_type_cannot_take() -> None:
+    strategy = strategies_from(load_settings({})[0])[0]
+    for training in ({"hyperparameters": {"C": 1.0}}, {"monotone_constraints": {"rsi_14": 1}}):
+        content = {**strategy.model_dump(), "model_type": "random_forest", "training": training}
+        with pytest.raises(ValidationError, match=r"training\.(hyperparameters|monotone_constraints)"):
+            StrategyDefinition.model_validate(content)
+
+
+def test_every_model_type_has_hyperparameters_with_usable_defaults() -> None:
+    assert set(HYPERPARAMETERS) == set(get_args(ModelType))
+    for model_type, known in HYPERPARAMETERS.items():
+        defaults = {name: item.default for name, item in known.items() if item.default is not None}
+        assert hyperparameter_fault(model_type, defaults) is None
 
 
 @pytest.mark.parametrize("name", ["MODEL_SERVICE_API_KEY", "POSTGRES_PASSWORD", "RABBITMQ_PASSWORD"])

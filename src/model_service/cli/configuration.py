@@ -7,6 +7,7 @@ import os
 import typer
 
 from model_service.cli.errors import plain_errors
+from model_service.cli.settings import usable_settings
 from model_service.config.settings import Settings, load_settings
 
 config_app = typer.Typer(no_args_is_help=True)
@@ -16,7 +17,7 @@ config_app = typer.Typer(no_args_is_help=True)
 def check() -> None:
     """Check the settings, without asking any server; exit code 4 and one line per fault when they cannot be used."""
     with plain_errors():
-        _, warnings = load_settings(os.environ)
+        _, warnings = usable_settings(os.environ)
         for warning in warnings:
             typer.echo(f"warning: {warning}")
         typer.echo("settings are usable")

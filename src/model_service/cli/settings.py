@@ -6,14 +6,30 @@ from collections.abc import Mapping
 
 import structlog
 
+from model_service.config.hyperparameters import unknown_feature_fault
 from model_service.config.logging import configure_logging
-from model_service.config.settings import Settings, load_settings
+from model_service.config.settings import Settings, SettingsError, load_settings
+from model_service.models.features import FEATURE_NAMES
 
 
 def settings_from_environment(environ: Mapping[str, str]) -> Settings:
     """The settings; variables without effect are warned about. Raises SettingsError."""
-    settings, warnings = load_settings(environ)
+    settings, warnings = usable_settings(environ)
     configure_logging(settings.model_service_log_level, settings.model_service_log_format)
     for warning in warnings:
         structlog.get_logger().warning("setting_without_effect", detail=warning)
     return settings
+
+
+def usable_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Settings and warnings as `load_settings` gives them, once the features that they name are known to exist.
+
+    Raises:
+        SettingsError: as there, or a monotone constraint on a feature that does not exist.
+    """
+    settings, warnings = load_settings(environ)
+    fault = unknown_feature_fault(settings.model_training_monotone_constraints, FEATURE_NAMES)
+    if fault is not None:
+        given = settings.model_training_monotone_constraints
+        raise SettingsError(f"MODEL_TRAINING_MONOTONE_CONSTRAINTS is {given!r}; {fault}")
+    return settings, warnings

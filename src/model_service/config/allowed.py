@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Literal, get_args, get_origin
@@ -13,14 +14,24 @@ from pydantic.fields import FieldInfo
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "text"}
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Metadata of a setting that says itself what it accepts."""
+
+    text: str
+
+
 def allowed_values(field: FieldInfo) -> str:
-    """The type and the limits of a setting.
+    """The type and the limits of a setting, or its own `Words`.
 
     Example:
         >>> from pydantic import Field
         >>> allowed_values(FieldInfo.from_annotated_attribute(int, Field(80, ge=0, le=65535)))
         'a whole number from 0 to 65535'
     """
+    own = next((item.text for item in field.metadata if isinstance(item, Words)), None)
+    if own is not None:
+        return own
     limits = [words for limit in field.metadata if (words := _limit(limit))]
     return " ".join([_kind(_without_none(field.annotation)), " and ".join(limits).replace(" and to ", " to ")]).strip()
 

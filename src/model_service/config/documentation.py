@@ -5,6 +5,7 @@ With `--check` nothing is written; the exit code is 1 when a file is not what wo
 
 from __future__ import annotations
 
+import json
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from model_service.config.allowed import allowed_values
+from model_service.config.hyperparameters import HYPERPARAMETERS, LARGEST_ENSEMBLE, Hyperparameter
 from model_service.config.settings import ACCEPTED_BUT_UNUSED, Settings
 
 GROUP_STARTS = {
@@ -53,6 +55,14 @@ brings its own PostgreSQL, without `RABBITMQ_HOST` messages travel through Postg
   setting, secrets hidden.
 - [`env.example`](../env.example) holds all of them with their defaults.
 """
+HYPERPARAMETERS_HEAD = f"""\
+## Hyperparameters
+
+What `MODEL_TRAINING_HYPERPARAMETERS` may hold, by `MODEL_TRAINING_MODEL_TYPE`, for example
+`{{"max_depth": 4, "eta": 0.03}}`. What is not named keeps its default, or with `MODEL_TRAINING_SEARCH_TRIALS` what the
+search finds. Trees times 2^`max_depth` may be {LARGEST_ENSEMBLE:,} at most. What a version was fitted with stands in
+its `training_config`.
+"""
 UNUSED_HEAD = """\
 ## Accepted, without effect
 
@@ -69,7 +79,8 @@ def environment_example() -> str:
 def configuration_page() -> str:
     """The text of docs/configuration.md."""
     unused = "\n".join(f"- `{name}`" for name in sorted(ACCEPTED_BUT_UNUSED))
-    return "\n".join([PAGE_HEAD, *(_page_group(title, names) for title, names in groups()), UNUSED_HEAD, unused, ""])
+    settings = [_page_group(title, names) for title, names in groups()]
+    return "\n".join([PAGE_HEAD, *settings, HYPERPARAMETERS_HEAD, *_families(), UNUSED_HEAD, unused, ""])
 
 
 def groups() -> Iterator[tuple[str, Sequence[str]]]:
@@ -121,6 +132,19 @@ def _page_row(name: str, field: FieldInfo) -> str:
     default = f"`{default_text(field)}`" if field.default is not None else "not set"
     cells = (f"`{name.upper()}`", default, _cell(allowed_values(field)), _cell(field.description or ""))
     return f"| {' | '.join(cells)} |"
+
+
+def _families() -> Iterator[str]:
+    for model_type, known in HYPERPARAMETERS.items():
+        rows = [_hyperparameter_row(name, item) for name, item in known.items()]
+        yield "\n".join(
+            [f"### {model_type}\n", "| Name | Default | Allowed | Meaning |", "|---|---|---|---|", *rows, ""]
+        )
+
+
+def _hyperparameter_row(name: str, item: Hyperparameter) -> str:
+    default = "by the rows" if item.default is None else f"`{json.dumps(item.default)}`"
+    return f"| `{name}` | {default} | {_cell(item.allowed)} | {_cell(item.meaning)} |"
 
 
 def _cell(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model_service.config.settings import ModelType, Settings
 from model_service.config.training import TrainingParameters
@@ -42,6 +42,13 @@ class StrategyDefinition(BaseModel):
     training_seed: int = 0
     training: TrainingParameters = TrainingParameters()
 
+    @model_validator(mode="after")
+    def _fitting(self) -> StrategyDefinition:
+        fault = self.training.fault(self.model_type)
+        if fault is not None:
+            raise ValueError(f"training.{fault}")
+        return self
+
 
 def strategies_from(settings: Settings) -> tuple[StrategyDefinition, ...]:
     """The strategies that TRADING_STRATEGIES names, all with the parameters of the settings."""
@@ -73,4 +80,17 @@ def _strategy(settings: Settings, name: str) -> StrategyDefinition:
         minimum_dataset_size=settings.model_training_min_dataset_size,
         retrain_after_outcomes=settings.model_retraining_min_new_outcomes,
         training_seed=settings.model_training_seed,
+        training=_training(settings),
+    )
+
+
+def _training(settings: Settings) -> TrainingParameters:
+    return TrainingParameters(
+        hyperparameters=settings.model_training_hyperparameters,
+        class_weight=settings.model_training_class_weight,
+        recency_half_life_hours=settings.model_training_recency_half_life_hours,
+        monotone_constraints=settings.model_training_monotone_constraints,
+        early_stopping_rounds=settings.model_training_early_stopping_rounds,
+        search_trials=settings.model_training_search_trials,
+        walk_forward_folds=settings.model_training_walk_forward_folds,
     )

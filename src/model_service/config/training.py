@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from model_service.config.hyperparameters import Value, hyperparameter_fault, monotone_fault
+
+LARGEST_CLASS_WEIGHT = 1000.0
+ClassWeight = Literal["none", "balanced"] | Annotated[float, Field(gt=0, le=LARGEST_CLASS_WEIGHT)]
+CLASS_WEIGHT_WORDS = f"none, balanced, or a number over 0 to {LARGEST_CLASS_WEIGHT:g}"
 
 
 class TrainingParameters(BaseModel):
@@ -22,12 +29,85 @@ class TrainingParameters(BaseModel):
         walk_forward_folds: expanding folds of the walk-forward report; 0: no report.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    hyperparameters: Mapping[str, float | int | str | bool] = Field(default_factory=dict)
-    class_weight: Literal["none", "balanced"] | float = "none"
+    hyperparameters: Mapping[str, Value] = Field(default_factory=dict)
+    class_weight: ClassWeight = "none"
     recency_half_life_hours: float | None = Field(default=None, gt=0)
     monotone_constraints: Mapping[str, Literal[-1, 1]] = Field(default_factory=dict)
-    early_stopping_rounds: int = Field(default=40, ge=1)
-    search_trials: int = Field(default=0, ge=0)
-    walk_forward_folds: int = Field(default=4, ge=0)
+    early_stopping_rounds: int = Field(default=40, ge=1, le=1000)
+    search_trials: int = Field(default=0, ge=0, le=1000)
+    walk_forward_folds: int = Field(default=4, ge=0, le=20)
+
+    def fault(self, model_type: str) -> str | None:
+        """What of this the model type cannot take, in words; None when it can take all."""
+        faults = {
+            "hyperparameters": hyperparameter_fault(model_type, self.hyperparameters),
+            "monotone_constraints": monotone_fault(model_type, self.monotone_constraints),
+        }
+        return next((f"{name}: {fault}" for name, fault in faults.items() if fault), None)
+
+
+def parse_hyperparameters(value: object, model_type: str | None) -> Mapping[str, Any]:
+    """The hyperparameters in a JSON object, or in the text of one; nothing when the model type is itself at fault.
+
+    Raises:
+        ValueError: no such object, or one that the model type cannot take; the text says what is allowed.
+    """
+    given = _json_object(value, '{"max_depth": 4, "eta": 0.03}')
+    if model_type is None:
+        return {}
+    _raise_if(hyperparameter_fault(model_type, given))
+    return given
+
+
+def parse_monotone_constraints(value: object, model_type: str | None) -> Mapping[str, Any]:
+    """By feature name +1 or -1; whether the features exist is not known here. Otherwise as `parse_hyperparameters`."""
+    given = _json_object(value, '{"book_imbalance": 1}')
+    if model_type is None:
+        return {}
+    _raise_if(monotone_fault(model_type, given))
+    return given
+
+
+def parse_class_weight(value: object) -> object:
+    """`none`, `balanced` or a number. Raises ValueError."""
+    if isinstance(value, str) and value in ("none", "balanced"):
+        return value
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 0.0 < number <= LARGEST_CLASS_WEIGHT:
+        raise ValueError(f"allowed: {CLASS_WEIGHT_WORDS}")
+    return number
+
+
+def _json_object(value: object, example: str) -> Mapping[str, Any]:
+    content = _json(value, example) if isinstance(value, str) else value
+    if not isinstance(content, Mapping):
+        raise ValueError(f"allowed: a JSON object such as {example}")
+    return content
+
+
+def _json(text: str, example: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON ({error}), allowed: a JSON object such as {example}") from error
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name stands there twice, allowed: each name once")
+    return content
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number, allowed: finite numbers")
+
+
+def _raise_if(fault: str | None) -> None:
+    if fault:
+        raise ValueError(fault)

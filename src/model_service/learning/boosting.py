@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,39 +11,35 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from model_service.learning.estimators import Block, FitRequest, OnRound
+from model_service.config.hyperparameters import chosen_hyperparameters
+from model_service.learning.estimators import Block, FitRequest, OnRound, known_inputs
 from model_service.learning.explain_booster import BoosterExplainer
 from model_service.learning.explanation import Explainer
 from model_service.learning.onnx_trees import booster_to_onnx
 from model_service.learning.refusal import Refused
+from model_service.models.features import FEATURE_NAMES, MODEL_INPUT_NAMES
 
-HYPERPARAMETERS: Mapping[str, Any] = {
-    "objective": "binary:logistic",
-    "eval_metric": "logloss",
-    "tree_method": "hist",
-    "max_depth": 3,
-    "eta": 0.05,
-    "min_child_weight": 20,
-    "subsample": 0.8,
-    "colsample_bytree": 0.8,
-    "lambda": 5.0,
-    "max_bin": 128,
-}
-ROUNDS = 400
+FIXED: Mapping[str, Any] = {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist"}
 INCREMENT_ROUNDS = 150
-TOTAL_ROUNDS = 800
-PATIENCE = 40
 REPORT_EVERY = 10
+_CONSTRAINTS = "monotone_constraints"
 
 
 @dataclass(frozen=True)
 class BoostedModel:
-    """A booster cut to its best iteration, so that every way of using it uses the same trees."""
+    """A booster cut to its best iteration, so that every way of using it uses the same trees.
+
+    Attributes:
+        parent_rounds: rounds of the version that it continues.
+        stopping_loss: log loss of the best iteration on the early stopping block; None without that block.
+        used: hyperparameters and settings of the fit.
+    """
 
     booster: xgboost.Booster
     inputs: int
     parent_rounds: int
-    stopping_loss: float
+    stopping_loss: float | None
+    used: Mapping[str, Any]
     native_file: str = "model.json"
 
     def native(self) -> bytes:
@@ -55,57 +52,131 @@ class BoostedModel:
 
     def scores(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of label 1 before calibration, float64 (n,)."""
-        return np.asarray(self.booster.inplace_predict(inputs), dtype=np.float64)
+        return np.asarray(self.booster.inplace_predict(known_inputs(inputs)), dtype=np.float64)
 
     def explainer(self) -> Explainer:
         """The booster, asked for its reasons."""
         return BoosterExplainer(self.booster)
 
     def details(self) -> Mapping[str, Any]:
-        """Hyperparameters, rounds kept and the loss on the early stopping block."""
+        """What the fit used, rounds kept and the loss on the early stopping block."""
+        loss = self.stopping_loss
         return {
-            "hyperparameters": dict(HYPERPARAMETERS),
+            **self.used,
             "rounds": self.booster.num_boosted_rounds(),
             "parent_rounds": self.parent_rounds,
-            "early_stopping_log_loss": round(self.stopping_loss, 9),
+            "early_stopping_log_loss": None if loss is None else round(loss, 9),
         }
 
 
 def fit_boosted(request: FitRequest) -> BoostedModel:
-    """Boost until the loss on the early stopping block has not fallen for PATIENCE rounds, then cut to the best one.
+    """Boost until the loss on the early stopping block has not fallen for a while, then cut to the best iteration.
 
-    With a parent, boosting continues on its trees by at most INCREMENT_ROUNDS, TOTAL_ROUNDS in all.
-    Raises Refused with `increment_round_cap` when the parent has them already.
+    With a parent, boosting continues on its trees by at most INCREMENT_ROUNDS, to twice the hyperparameter `rounds` in
+    all. Raises Refused with `increment_round_cap` when the parent has them already, with `parent_incompatible` when its
+    file cannot be read or it was held monotone in another way.
     """
-    parent = _parent_booster(request.parent)
+    parent = parent_booster(request)
     before = parent.num_boosted_rounds() if parent else 0
-    rounds = _rounds_allowed(before, parent is not None)
+    rounds = rounds_allowed(request, before)
+    stopping = request.early_stopping
     booster = xgboost.train(
-        _parameters(request),
+        booster_parameters(request),
         _training_matrix(request),
         rounds,
-        evals=[(_matrix(request.early_stopping, request.threads), "early_stopping")],
-        early_stopping_rounds=PATIENCE,
+        evals=[(_matrix(stopping, request.threads), "early_stopping")] if stopping else [],
+        early_stopping_rounds=request.early_stopping_rounds if stopping else None,
         verbose_eval=False,
         xgb_model=parent,
         callbacks=[_RoundReporter(rounds, request.on_round)],
     )
-    best, loss = int(booster.best_iteration), float(booster.best_score)
-    return BoostedModel(booster[: best + 1], request.train.inputs.shape[1], before, loss)
+    return finished(booster, request, before)
 
 
-def _parameters(request: FitRequest) -> dict[str, Any]:
-    parameters = {**HYPERPARAMETERS, "seed": request.seed, "nthread": request.threads}
+def booster_parameters(request: FitRequest) -> dict[str, Any]:
+    """What `xgboost.train` takes; without a parent also the base score, the weighted share of wins."""
+    chosen = chosen_hyperparameters("xgboost", request.hyperparameters)
+    del chosen["rounds"]
+    run = {"seed": request.seed, "nthread": request.threads, "device": request.device}
+    parameters = {**FIXED, **chosen, **run, **_monotone(request.monotone_constraints)}
     if request.parent is None:
         parameters["base_score"] = float(np.average(request.train.labels, weights=request.train.weights))
     return parameters
+
+
+def rounds_allowed(request: FitRequest, before: int) -> int:
+    """Boosting rounds at most, for a parent of `before` rounds. Raises Refused with `increment_round_cap`."""
+    rounds = int(chosen_hyperparameters("xgboost", request.hyperparameters)["rounds"] or 0)
+    if request.parent is None:
+        return rounds
+    most = 2 * rounds
+    if before >= most:
+        hint = f"the parent has {before} rounds, {most} are the most (twice `rounds`); request a full training."
+        raise Refused("increment_round_cap", hint)
+    return min(INCREMENT_ROUNDS, most - before)
+
+
+def parent_booster(request: FitRequest) -> xgboost.Booster | None:
+    """The booster to continue from; None for a full training. Raises Refused with `parent_incompatible`."""
+    if request.parent is None:
+        return None
+    try:
+        json.loads(request.parent)  # what is no JSON makes XGBoost abort the process
+        parent = xgboost.Booster(model_file=bytearray(request.parent))
+        width, constraints = parent.num_features(), parent.attr(_CONSTRAINTS)
+    except (ValueError, xgboost.core.XGBoostError) as error:
+        raise _incompatible("the parent's model.json cannot be read") from error
+    if width != request.train.inputs.shape[1]:
+        raise _incompatible("the parent reads other features")
+    if (constraints or "{}") != _as_text(request.monotone_constraints):
+        raise _incompatible("the parent was fitted under other monotone constraints")
+    return parent
+
+
+def finished(booster: xgboost.Booster, request: FitRequest, before: int) -> BoostedModel:
+    """The model of a booster that has just been trained, wherever that was: cut to its best iteration, on the CPU."""
+    loss = None
+    if request.early_stopping is not None:
+        loss = float(booster.best_score)
+        booster = booster[: int(booster.best_iteration) + 1]
+    booster.set_param({"device": "cpu", "nthread": request.threads})
+    if request.monotone_constraints:
+        booster.set_attr(**{_CONSTRAINTS: _as_text(request.monotone_constraints)})
+    return BoostedModel(booster, len(MODEL_INPUT_NAMES), before, loss, _used(request))
+
+
+def _used(request: FitRequest) -> Mapping[str, Any]:
+    return {
+        "hyperparameters": {**FIXED, **chosen_hyperparameters("xgboost", request.hyperparameters)},
+        "early_stopping_rounds": request.early_stopping_rounds,
+        "monotone_constraints": dict(request.monotone_constraints),
+        "device": request.device,
+    }
+
+
+def _monotone(constraints: Mapping[str, int]) -> dict[str, str]:
+    unknown = next((name for name in constraints if name not in FEATURE_NAMES), None)
+    if unknown is not None:
+        hint = f"monotone_constraints names {unknown}, which is no feature; correct the strategy's settings."
+        raise Refused("unknown_feature", hint)
+    if not constraints:
+        return {}
+    return {_CONSTRAINTS: f"({','.join(str(constraints.get(name, 0)) for name in MODEL_INPUT_NAMES)})"}
+
+
+def _as_text(constraints: Mapping[str, int]) -> str:
+    return json.dumps(dict(constraints), sort_keys=True)
+
+
+def _incompatible(what: str) -> Refused:
+    return Refused("parent_incompatible", f"{what}; request a full training.")
 
 
 def _training_matrix(request: FitRequest) -> xgboost.DMatrix:
     """Binned at once, which halves the memory; a parent's trees need the values themselves."""
     if request.parent is not None:
         return _matrix(request.train, request.threads)
-    block, bins = request.train, HYPERPARAMETERS["max_bin"]
+    block, bins = request.train, chosen_hyperparameters("xgboost", request.hyperparameters)["max_bin"]
     return xgboost.QuantileDMatrix(
         block.inputs, label=block.labels, weight=block.weights, nthread=request.threads, max_bin=bins
     )
@@ -113,25 +184,6 @@ def _training_matrix(request: FitRequest) -> xgboost.DMatrix:
 
 def _matrix(block: Block, threads: int) -> xgboost.DMatrix:
     return xgboost.DMatrix(block.inputs, label=block.labels, weight=block.weights, nthread=threads)
-
-
-def _parent_booster(content: bytes | None) -> xgboost.Booster | None:
-    if content is None:
-        return None
-    try:
-        return xgboost.Booster(model_file=bytearray(content))
-    except xgboost.core.XGBoostError as error:
-        raise Refused(
-            "parent_incompatible", "the parent's model.json cannot be read; request a full training."
-        ) from error
-
-
-def _rounds_allowed(before: int, is_increment: bool) -> int:
-    rounds = min(INCREMENT_ROUNDS, TOTAL_ROUNDS - before) if is_increment else ROUNDS
-    if rounds <= 0:
-        hint = f"the parent has {before} rounds, {TOTAL_ROUNDS} are the most; request a full training."
-        raise Refused("increment_round_cap", hint)
-    return rounds
 
 
 class _RoundReporter(xgboost.callback.TrainingCallback):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model_service.config.hyperparameters import Value
 from model_service.learning.explanation import Explainer
 from model_service.learning.refusal import Refused
 
@@ -32,19 +33,27 @@ class FitRequest:
 
     Attributes:
         model_type: the family.
-        train, early_stopping: the blocks; the second serves boosting alone.
+        train, early_stopping: the blocks; the second serves boosting alone, which without it runs all its rounds.
         seed, threads: the same pair gives the same bytes.
         on_round: where to say how far it is.
         parent: the native file of the version to continue from; None for a full training.
+        hyperparameters: over the defaults of `config/hyperparameters.py`.
+        early_stopping_rounds: boosting ends after so many rounds without a better loss.
+        monotone_constraints: by feature name, +1 or -1.
+        device: where boosting computes, `cpu` or `cuda`.
     """
 
     model_type: str
     train: Block
-    early_stopping: Block
+    early_stopping: Block | None
     seed: int
     threads: int
     on_round: OnRound
     parent: bytes | None = None
+    hyperparameters: Mapping[str, Value] = field(default_factory=dict)
+    early_stopping_rounds: int = 40
+    monotone_constraints: Mapping[str, int] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 class FittedModel(Protocol):
@@ -61,7 +70,7 @@ class FittedModel(Protocol):
         """Content of `serving.onnx`."""
 
     def scores(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probability of label 1 before calibration by the native model, float64 (n,)."""
+        """Probability of label 1 before calibration by the native model, float64 (n,); what is infinite is unknown."""
 
     def explainer(self) -> Explainer:
         """The native model, asked for its reasons."""
@@ -77,6 +86,12 @@ class _Family:
     increments: bool
     libraries: tuple[str, ...]
     native_file: str = field(default="model.skops")
+
+
+def known_inputs(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same rows with NaN for what is infinite, as `LoadedModel` reads them; no copy when nothing is."""
+    infinite = np.isinf(inputs)
+    return np.where(infinite, np.float32(np.nan), inputs) if bool(np.any(infinite)) else inputs
 
 
 def fit_model(request: FitRequest) -> FittedModel:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_service.learning.class_weight import weight_of_wins, with_class_weight
 from model_service.learning.dataset import Outlined, refuse_if_insufficient, training_weights
 from model_service.learning.refusal import Refused
 from model_service.learning.split import Split, refuse_one_class, refuse_small_blocks, split_in_time
@@ -51,7 +52,10 @@ def plan_run(job: TrainingJob, rows: Outlined, report: Mapping[str, Any]) -> Pla
     report = {**report, **split.report()}
     refuse_small_blocks(split, report)
     refuse_one_class(rows.labels, split, report)
-    return Plan(split, training_weights(rows), report)
+    weights = training_weights(rows)
+    factor = weight_of_wins(weights[split.train], rows.labels[split.train], job.strategy.training.class_weight)
+    report = {**report, "weight_of_wins": round(factor, 6)}
+    return Plan(split, with_class_weight(weights, rows.labels, factor, split.train), report)
 
 
 def facts_of(rows: Outlined, plan: Plan) -> RunFacts:

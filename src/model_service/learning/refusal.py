@@ -13,7 +13,7 @@ class Refused(Exception):  # noqa: N818 - a refusal is a result of a run
 
     Attributes:
         code: a stable word: `too_few_rows`, `one_class`, `span_too_short`, `block_too_small`, `no_new_data`,
-            `increment_unsupported`, `increment_round_cap`, `parent_incompatible`.
+            `increment_unsupported`, `increment_round_cap`, `parent_incompatible`, `parent_damaged`, `unknown_feature`.
         hint: what was found, what is needed and what to do, in one or two sentences.
         report: what is known of the dataset.
     """

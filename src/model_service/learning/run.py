@@ -172,7 +172,7 @@ def _fit_request(
         fraction = _FITTING_FROM + share * (_EVALUATING_FROM - _FITTING_FROM)
         on_progress("fitting", fraction, f"round {done} of at most {most}")
 
-    model_type = job.strategy.model_type
+    model_type, training = job.strategy.model_type, job.strategy.training
     on_progress("fitting", _FITTING_FROM, f"{model_type} on {len(prepared.plan.split.train)} rows")
     return FitRequest(
         model_type=model_type,
@@ -182,17 +182,29 @@ def _fit_request(
         threads=job.threads,
         on_round=on_round,
         parent=parent_model(job, parent_files),
+        hyperparameters=training.hyperparameters,
+        early_stopping_rounds=training.early_stopping_rounds,
+        monotone_constraints=training.monotone_constraints,
+        device=job.device,
     )
 
 
 def parent_model(job: TrainingJob, parent_files: Mapping[str, bytes]) -> bytes | None:
-    """The native file to continue from; None for a full training. Raises Refused with `parent_incompatible`."""
+    """The native file to continue from; None for a full training.
+
+    Raises Refused with `parent_incompatible` when the parent has no such file, `parent_damaged` when it is another file
+    than the one that was judged.
+    """
     if job.training_type != "incremental":
         return None
     name = native_file(job.strategy.model_type)
     if name not in parent_files:
         raise Refused("parent_incompatible", f"{job.parent_version} has no {name}; request a full training.")
-    return parent_files[name]
+    content = parent_files[name]
+    if name in job.parent_files and sha256_of(content) != job.parent_files[name]:
+        hint = f"{name} of {job.parent_version} is not the file that was judged (sha256); request a full training."
+        raise Refused("parent_damaged", hint)
+    return content
 
 
 def _calibrate(rows: Dataset, fitted: FittedModel) -> Calibration:
@@ -253,6 +265,7 @@ def _training_config(job: TrainingJob, facts: RunFacts, fitted: FittedModel) -> 
         "threads": job.threads,
         "as_of_us": job.as_of_us,
         "candidates_tried": job.candidates_tried,
+        "weight_of_wins": facts.report["weight_of_wins"],
         "code_version": __version__,
         "libraries": library_versions(libraries_of(job.strategy.model_type)),
         "dataset_fingerprint": facts.report["fingerprint"],

@@ -46,6 +46,7 @@ class TrainingJob(BaseModel):
         as_of_us: rows that were available later do not exist for this run; microseconds since 1970, UTC.
         output_directory: an empty folder for the artifact; the parent moves or removes it.
         parent_directory: artifact to continue from, for `incremental`.
+        parent_files: sha256 in hex by file name of that artifact; what is named here is checked before it is parsed.
         parent_trained_until_us: the last label end that the parent has seen, for `incremental`.
         candidates_tried: candidates of this strategy since its last promotion, this one included.
         incumbent: the active version; None when no model speaks.
@@ -66,6 +67,7 @@ class TrainingJob(BaseModel):
     seed: int = 0
     threads: int = Field(2, ge=1)
     parent_directory: str | None = None
+    parent_files: dict[str, str] = Field(default_factory=dict)
     parent_version: str | None = None
     parent_trained_until_us: int | None = None
     candidates_tried: int = Field(1, ge=1)

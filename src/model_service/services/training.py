@@ -38,12 +38,14 @@ class TrainingLimits:
     Attributes:
         simulated_seconds: in virtual time a run lasts exactly this long, and the clock waits there for the child;
             None in real time.
+        device: where XGBoost computes.
     """
 
     database: DatabaseCoordinates
     threads: int
     max_duration_seconds: float
     simulated_seconds: float | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class TrainingService:
@@ -202,7 +204,9 @@ class TrainingService:
             output_directory=str(self._files.workspace(run.run_id)),
             seed=strategy.training_seed,
             threads=self._limits.threads,
+            device=self._limits.device,
             parent_directory=str(self._files.folder(parent.version)) if parent else None,
+            parent_files=dict(parent.files) if parent else {},
             parent_version=parent.version if parent else None,
             parent_trained_until_us=parent.trained_until_us if parent else None,
             incumbent=self._incumbent(run.strategy_id),
