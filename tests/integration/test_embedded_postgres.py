@@ -416,6 +416,20 @@ async def test_root_puts_the_data_elsewhere_when_the_folder_is_closed(
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
+def test_two_first_starts_may_make_the_same_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks first may be the second to make it."""
+    faster = Path.mkdir
+
+    def raced(path: Path, *arguments: object, **options: object) -> None:
+        if path == tmp_path / "var":
+            faster(path)
+        faster(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", raced)
+    embedded_places._make_folders(tmp_path / "var" / "one", None)
+    assert (tmp_path / "var" / "one").is_dir()
+
+
 @as_root
 async def test_root_copies_programs_that_nobody_can_reach(
     open_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -137,7 +137,7 @@ def _substitute(asked: Path) -> Path:
 def _make_folders(folder: Path, account: Account | None) -> None:
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
-        each.mkdir()
+        each.mkdir(exist_ok=True)  # another start, for another folder, may be making the same parents right now
         _hand_over(each, account)
 
 
