@@ -14,20 +14,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-NICENESS = 19
+LOWEST = 19
 _PR_SET_PDEATHSIG = 1
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 _OPTIONAL_FOR_XGBOOST = ("sklearn", "pandas")
 
 
-def settle_in(arguments: Sequence[str]) -> TextIO:
-    """Tie the life of this process to its parent's, give way to all others, and return the line to the parent.
+def settle_in(arguments: Sequence[str], niceness: int = LOWEST) -> TextIO:
+    """Tie the life of this process to its parent's, give way to others, and return the line to the parent.
 
     Args:
         arguments: `--parent PID`, or nothing for whoever is the parent now.
+        niceness: how much it gives way; at 19 to everything.
     """
     die_with_parent(_expected_parent(arguments))
-    os.nice(NICENESS)
+    os.nice(niceness)
     return _take_standard_output()
 
 

@@ -25,6 +25,7 @@ from model_service.database.addresses import embedded_folder, external_address
 from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseAddress
 from model_service.database.dead_letters import DeadLetters
+from model_service.database.decision_features import PostgresDecisionSource
 from model_service.database.decisions import PostgresDecisionStore
 from model_service.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from model_service.database.executions import ExecutionStore
@@ -37,12 +38,14 @@ from model_service.database.registry import PostgresRegistry
 from model_service.database.shared_schema import SharedSchema
 from model_service.database.shared_tables import USES, SharedTables
 from model_service.database.training_runs import PostgresTrainingStore
+from model_service.explanation_process import ExplanationLauncher
 from model_service.market.state import AssetMarket
 from model_service.messaging.postgres import PostgresTransport
 from model_service.messaging.transport import Transport
 from model_service.models.job import DatabaseCoordinates
 from model_service.publishers.signal_publisher import PUBLISHER_ROLE, SignalPublisher
 from model_service.runtime import Parts, Service
+from model_service.services.explanations import Explanations
 from model_service.services.guards import GuardLimits
 from model_service.services.labelling import Labeller
 from model_service.services.modes import Modes
@@ -177,7 +180,7 @@ def http_server(service: Service, key: str) -> uvicorn.Server:
     from model_service.api.server import QuietServer
 
     parts = service.parts
-    return QuietServer.of(parts.database, parts.operations, service, key, parts.clock)
+    return QuietServer.of(parts.database, parts.operations, service, parts.explanations, key, parts.clock)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -290,6 +293,7 @@ def _parts(
             QualityLimits(settings.model_live_window_outcomes),
         ),
         operations=ServiceOperations(modes, registry, training, triggers, clock),
+        explanations=Explanations(PostgresDecisionSource(database), registry, files, ExplanationLauncher()),
     )
 
 

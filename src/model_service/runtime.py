@@ -29,6 +29,7 @@ from model_service.market.state import AssetMarket
 from model_service.messaging.transport import Transport, TransportUnavailable
 from model_service.publishers.signal_publisher import SignalPublisher
 from model_service.roles import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Role, RoleLoops
+from model_service.services.explanations import Explanations
 from model_service.services.labelling import Labeller
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
@@ -90,6 +91,7 @@ class Parts:
     triggers: Triggers
     quality: QualityWatch
     operations: ServiceOperations
+    explanations: Explanations
 
 
 class Service:

@@ -8,10 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import pytest_asyncio
 
 from model_service.database.connection import Database
+from model_service.database.decision_features import PostgresDecisionSource
+from model_service.models.features import FEATURE_NAMES, FEATURE_SET, encode_features
 from tests.support.api import NOW, FakeOperations, client_of, make_app
 from tests.support.api_rows import (
     NAMESPACE,
@@ -407,3 +410,28 @@ async def test_parameters_never_become_sql(client: httpx.AsyncClient, database: 
     body = await get(client, "/api/v1/models?strategy_id=' OR true --")
     assert body["total"] == 0
     assert (await client.get("/api/v1/models/v1' OR '1")).status_code == 404
+
+
+async def test_a_stored_decision_is_read_with_the_names_of_its_features(database: Database) -> None:
+    features = encode_features(np.arange(len(FEATURE_NAMES), dtype=np.float32))
+    await insert(database, "feature_sets", feature_set="f1-old", names=["a", "b"], first_used_at=NOW)
+    now = await add_signal(database, "now", feature_set=FEATURE_SET, features=features, model_version="v1")
+    old = await add_signal(database, "old", feature_set="f1-old", features=b"\0" * 8, side="sell")
+    strange = await add_signal(database, "strange", feature_set="f1-unheard")
+    await insert(
+        database, "decisions", decision_id=identifier("none"), strategy_id="momentum", asset="BTCUSDT", decided_at=NOW,
+        policy="model", model_version="v1", feature_set=FEATURE_SET, features=features, probability_buy=0.1,
+        probability_sell=0.1, probability_none=0.8, sample_rate=1.0, seed="7",
+    )  # fmt: skip
+    source = PostgresDecisionSource(database)
+    found = [await source.decision(one) for one in (now, old, strange, identifier("none"), identifier("nothing"))]
+    assert found[-1] is None
+    names = [decision.feature_names for decision in found if decision is not None]
+    assert names == [FEATURE_NAMES, ("a", "b"), None, FEATURE_NAMES]
+    first, second, _, idle, _ = found
+    assert first is not None
+    assert second is not None
+    assert idle is not None
+    assert (first.side, first.intent, first.model_version, first.features) == ("buy", "open", "v1", features)
+    assert (second.side, second.policy, second.model_version) == ("sell", "warmup", None)
+    assert (idle.side, idle.intent, idle.probability_none) == (None, None, 0.8)

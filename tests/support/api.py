@@ -15,6 +15,7 @@ from model_service.api.app import create_app
 from model_service.api.ports import HealthState, RequestState, TrainingType
 from model_service.config.clock import VirtualClock
 from model_service.database.connection import Database, DatabaseAddress
+from model_service.services.explanations import ExplainedDecision
 
 KEY = "correct horse battery staple"
 AUTHORISED = {"X-API-Key": KEY}
@@ -70,19 +71,38 @@ class FakeHealth:
         return self.state
 
 
+@dataclass
+class FakeExplanations:
+    """Answers with what the test sets, an error included."""
+
+    found: ExplainedDecision | Exception | None = None
+    calls: list[tuple[UUID, str | None]] = field(default_factory=list)
+
+    async def explain(self, decision_id: UUID, version: str | None = None) -> ExplainedDecision:
+        self.calls.append((decision_id, version))
+        if isinstance(self.found, Exception):
+            raise self.found
+        assert self.found is not None, "the test sets what is found"
+        return self.found
+
+
 def unreachable_database() -> Database:
     """A Database that was never opened: each use says that it is away."""
     return Database(DatabaseAddress("192.0.2.1", 5432, "nowhere", "nobody"))
 
 
 def make_app(
-    database: Database | None = None, operations: FakeOperations | None = None, health: FakeHealth | None = None
+    database: Database | None = None,
+    operations: FakeOperations | None = None,
+    health: FakeHealth | None = None,
+    explanations: FakeExplanations | None = None,
 ) -> FastAPI:
     """The application with fakes in the places that a test does not fill."""
     return create_app(
         database=database or unreachable_database(),
         operations=operations or FakeOperations(),
         health=health or FakeHealth(),
+        explanations=explanations or FakeExplanations(),
         api_key=KEY,
         clock=VirtualClock(NOW),
     )

@@ -6,7 +6,15 @@ import pytest
 
 from model_service.api.app import create_app
 from model_service.config.clock import SystemClock
-from tests.support.api import KEY, FakeHealth, FakeOperations, client_of, make_app, unreachable_database
+from tests.support.api import (
+    KEY,
+    FakeExplanations,
+    FakeHealth,
+    FakeOperations,
+    client_of,
+    make_app,
+    unreachable_database,
+)
 
 CLOSED = [
     ("GET", "/metrics"),
@@ -25,6 +33,7 @@ CLOSED = [
     ("POST", "/api/v1/strategies/momentum/rollback"),
     ("GET", "/api/v1/strategies/momentum/decisions"),
     ("GET", "/api/v1/signals"),
+    ("GET", "/api/v1/signals/c9edf539-a9e3-4e16-a63e-fd5125d8bda5/explanation"),
     ("GET", "/api/v1/dead-letters"),
     ("GET", "/nothing/here"),
     ("GET", "/"),
@@ -78,6 +87,7 @@ async def test_a_key_beyond_ascii_works() -> None:
         database=unreachable_database(),
         operations=FakeOperations(),
         health=FakeHealth(),
+        explanations=FakeExplanations(),
         api_key="ключ",
         clock=SystemClock(),
     )
@@ -105,6 +115,7 @@ def test_an_empty_key_is_refused_at_the_start() -> None:
             database=unreachable_database(),
             operations=FakeOperations(),
             health=FakeHealth(),
+            explanations=FakeExplanations(),
             api_key="",
             clock=SystemClock(),
         )

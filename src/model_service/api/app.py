@@ -10,13 +10,19 @@ from model_service.api import dead_letters, documentation, models, operational, 
 from model_service.api.auth import RequireApiKey, documented_key
 from model_service.api.middleware import BodyLimit, LastResort, SecurityHeaders
 from model_service.api.parameters import Context
-from model_service.api.ports import HealthProbe, Operations
+from model_service.api.ports import Explanations, HealthProbe, Operations
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
 
 def create_app(
-    *, database: Database, operations: Operations, health: HealthProbe, api_key: str, clock: Clock
+    *,
+    database: Database,
+    operations: Operations,
+    health: HealthProbe,
+    explanations: Explanations,
+    api_key: str,
+    clock: Clock,
 ) -> FastAPI:
     """Build the application; it opens and closes nothing that it is given.
 
@@ -24,6 +30,7 @@ def create_app(
         database: read by the lists and details.
         operations: carries out every change.
         health: answers /health and /readyz.
+        explanations: asks models for their reasons.
         api_key: what X-API-Key must hold.
         clock: the present moment of answers.
 
@@ -46,7 +53,7 @@ def create_app(
             Middleware(BodyLimit),
         ],
     )
-    app.state.context = Context(database, operations, health, clock)
+    app.state.context = Context(database, operations, health, clock, explanations)
     app.include_router(operational.router)
     for router in (models.router, training.router, strategies.router, signals.router, dead_letters.router):
         app.include_router(router, dependencies=[Security(documented_key)])

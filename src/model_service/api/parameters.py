@@ -10,7 +10,7 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
-from model_service.api.ports import HealthProbe, Operations
+from model_service.api.ports import Explanations, HealthProbe, Operations
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -23,6 +23,7 @@ class Context:
     operations: Operations
     health: HealthProbe
     clock: Clock
+    explanations: Explanations
 
 
 async def _context(request: Request) -> Context:
@@ -54,6 +55,7 @@ GivenContext = Annotated[Context, Depends(_context)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Rows at most.")]
 Offset = Annotated[int, Query(ge=0, description="Rows to pass over.")]
 StrategyFilter = Annotated[Text | SkipJsonSchema[None], Query(description="Only of this strategy.")]
-Version = Annotated[str, Path(pattern=r"^v\d+(\.\d+)?$", description="Version: vN, or vN.M for an increment of vN.")]
+VERSION_PATTERN = r"^v\d+(\.\d+)?$"
+Version = Annotated[str, Path(pattern=VERSION_PATTERN, description="Version: vN, or vN.M for an increment of vN.")]
 StrategyId = Annotated[Text, Path(description="Name of a strategy.")]
 DEFAULT_LIMIT = 100

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
+from model_service.services.explanations import ExplainedDecision
+
 TrainingType = Literal["full", "incremental"]
 RequestState = Literal["triggered", "queued"]
 
@@ -41,6 +43,14 @@ class Operations(Protocol):
 
     def next_scheduled(self, strategy_id: str | None) -> datetime | None:
         """The next scheduled training, aware UTC, of one strategy or (None) of any; None when there is no schedule."""
+        ...
+
+
+class Explanations(Protocol):
+    """Asks a version why it says what it says. Costs a child process of seconds, and changes nothing."""
+
+    async def explain(self, decision_id: UUID, version: str | None = None) -> ExplainedDecision:
+        """What a version says of a stored decision; may raise `services.errors.OperationRefused`."""
         ...
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from model_service.api.app import create_app
-from model_service.api.ports import HealthProbe, Operations
+from model_service.api.ports import Explanations, HealthProbe, Operations
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -17,9 +17,24 @@ class QuietServer(uvicorn.Server):
     """uvicorn without handlers of its own: signals belong to whoever stops the whole process."""
 
     @classmethod
-    def of(cls, database: Database, operations: Operations, health: HealthProbe, key: str, clock: Clock) -> QuietServer:
+    def of(
+        cls,
+        database: Database,
+        operations: Operations,
+        health: HealthProbe,
+        explanations: Explanations,
+        key: str,
+        clock: Clock,
+    ) -> QuietServer:
         """A server of the service's app; the caller gives it a socket and ends it through `should_exit`."""
-        app = create_app(database=database, operations=operations, health=health, api_key=key, clock=clock)
+        app = create_app(
+            database=database,
+            operations=operations,
+            health=health,
+            explanations=explanations,
+            api_key=key,
+            clock=clock,
+        )
         return cls(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2))
 
     @contextmanager

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query
+from pydantic.json_schema import SkipJsonSchema
 
 from model_service.api.documentation import errors
-from model_service.api.parameters import DEFAULT_LIMIT, GivenContext, Limit, Offset, StrategyFilter
+from model_service.api.parameters import DEFAULT_LIMIT, VERSION_PATTERN, GivenContext, Limit, Offset, StrategyFilter
 from model_service.api.schemas import Signal, SignalList, SignalOutcome
+from model_service.api.signal_explanation import DecisionExplanation, answer
 from model_service.database import queries
 
 router = APIRouter(prefix="/api/v1/signals", tags=["signals"])
@@ -19,6 +24,23 @@ async def list_signals(
     """Of one strategy or of all."""
     page = await queries.signals(context.database, strategy_id=strategy_id, limit=limit, offset=offset)
     return SignalList(signals=[_signal(row) for row in page.rows], total=page.total, limit=limit, offset=offset)
+
+
+@router.get("/{signal_id}/explanation", summary="Why a model decided so", responses=errors(404, 409, 422))
+async def explain_signal(
+    context: GivenContext,
+    signal_id: Annotated[UUID, Path(description="Identifier of a signal, or of a stored draw of `none`.")],
+    version: Annotated[
+        str | SkipJsonSchema[None],
+        Query(pattern=VERSION_PATTERN, description="Version to ask; the one that decided when it is left out."),
+    ] = None,
+) -> DecisionExplanation:
+    """What each feature added to what the version says of either side, asked of its native model in a child process.
+
+    503 while others are being explained. Signals of the warm-up and exits were decided by no model: 409 without
+    `version`.
+    """
+    return answer(await context.explanations.explain(signal_id, version))
 
 
 def _signal(row: queries.Row) -> Signal:

@@ -1,0 +1,90 @@
+"""Why a version says what it says of one decision: both sides, input by input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_service.learning.explanation import Explainer
+from model_service.models.calibration import Calibration
+from model_service.models.features import FEATURES
+from model_service.models.job import Explanation, FeatureContribution, SideExplanation
+
+SIDES: Sequence[tuple[Literal["buy", "sell"], int]] = (("buy", 1), ("sell", -1))
+
+
+def explain_decision(
+    version: str,
+    explainer: Explainer,
+    calibration: Calibration,
+    manifest: Mapping[str, Any],
+    values: Mapping[str, float],
+) -> Explanation:
+    """The explanation of one decision.
+
+    Args:
+        manifest: of the version; its `features` name the inputs in order, `side` comes last.
+        values: what was known at the decision, by feature, not aligned; one that is missing or not finite is unknown.
+
+    Raises:
+        ValueError: the version reads a feature of which this program does not know how it turns with the side.
+    """
+    names = [str(name) for name in manifest["features"]]
+    known = np.array([_known(values.get(name, math.nan)) for name in names], dtype=np.float32)
+    aligned = np.array([np.append(known * _turns(names, sign), sign) for _, sign in SIDES], dtype=np.float32)
+    parts = explainer.contributions(aligned)
+    probability = calibration.probability(parts.scores)
+    expected = calibration.expected_net_return(probability)
+
+    def side(row: int) -> SideExplanation:
+        name, sign = SIDES[row]
+        return SideExplanation(
+            side=name,
+            total=float(parts.totals[row]),
+            score=float(parts.scores[row]),
+            probability=float(probability[row]),
+            expected_net_return=float(expected[row]),
+            contributions=_contributions([*names, "side"], np.append(known, sign), aligned[row], parts.values[row]),
+        )
+
+    return Explanation(
+        version=version,
+        model_type=str(manifest["model_type"]),
+        unit=parts.unit,
+        method=explainer.method,
+        base_value=parts.base_value,
+        calibration=calibration.method,
+        break_even=calibration.break_even,
+        buy=side(0),
+        sell=side(1),
+    )
+
+
+def _turns(names: Sequence[str], sign: int) -> NDArray[np.float32]:
+    directional = {feature.name: feature.directional for feature in FEATURES}
+    strange = [name for name in names if name not in directional]
+    if strange:
+        raise ValueError(f"the version reads {', '.join(strange)}, which this program does not compute")
+    return np.array([sign if directional[name] else 1 for name in names], dtype=np.float32)
+
+
+def _contributions(
+    names: Sequence[str], values: NDArray[Any], aligned: NDArray[Any], parts: NDArray[Any]
+) -> list[FeatureContribution]:
+    columns = zip(names, values, aligned, parts, strict=True)
+    return [
+        FeatureContribution(feature=name, value=_or_none(value), aligned=_or_none(turned), contribution=float(part))
+        for name, value, turned, part in columns
+    ]
+
+
+def _known(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
+
+
+def _or_none(value: Any) -> float | None:
+    return None if math.isnan(value) else float(value)
