@@ -17,7 +17,6 @@ from typing import Any, TextIO
 LOWEST = 19
 _PR_SET_PDEATHSIG = 1
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-_OPTIONAL_FOR_XGBOOST = ("sklearn", "pandas")
 
 
 def settle_in(arguments: Sequence[str], niceness: int = LOWEST) -> TextIO:
@@ -49,11 +48,16 @@ def emit(lines: TextIO, content: Mapping[str, Any]) -> None:
     lines.flush()
 
 
-def prepare_imports(model_type: str, threads: int) -> None:
-    """Limit the threads of libraries before they start any; spare XGBoost optional imports that cost four seconds."""
+def prepare_imports(model_type: str, threads: int, *, with_pandas: bool = False) -> None:
+    """Limit the threads of libraries before they start any; spare XGBoost optional imports that cost four seconds.
+
+    Args:
+        with_pandas: XGBoost's interface to Dask does not come without pandas.
+    """
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     if model_type == "xgboost":
-        sys.modules.update(dict.fromkeys(_OPTIONAL_FOR_XGBOOST))  # type: ignore[arg-type]
+        spared = ("sklearn",) if with_pandas else ("sklearn", "pandas")
+        sys.modules.update(dict.fromkeys(spared))  # type: ignore[arg-type]
 
 
 def _expected_parent(arguments: Sequence[str]) -> int | None:

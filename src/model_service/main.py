@@ -14,6 +14,7 @@ from urllib.parse import quote
 import structlog
 
 from model_service.config.clock import Clock, Identifiers, RandomIdentifiers, SystemClock
+from model_service.config.extras import missing_for_dask
 from model_service.config.settings import Settings
 from model_service.config.strategies import StrategyDefinition, strategies_from
 from model_service.consumers.dead_letter_office import DeadLetterOffice
@@ -120,6 +121,7 @@ async def serve(settings: Settings) -> None:
         StartRefused, EmbeddedPostgresError, SchemaOutdated, StorageError: each with one sentence for the operator.
     """
     stop = asyncio.create_task(_stop_signal().wait(), name="stop")
+    require_extras(settings)
     key = api_key(settings)
     listener = bind(settings.model_service_host, settings.model_service_port)
     service = await _built_unless(stop, settings)
@@ -172,6 +174,13 @@ async def _database_lost(service: Service) -> None:
 async def _work(service: Service) -> None:
     await service.start_when_possible()
     await service.run()
+
+
+def require_extras(settings: Settings) -> None:
+    """Raises StartRefused when a run could never work with what is installed."""
+    missing = missing_for_dask() if settings.training_engine == "dask" else None
+    if missing is not None:
+        raise StartRefused(missing)
 
 
 def http_server(service: Service, key: str) -> uvicorn.Server:
@@ -253,7 +262,7 @@ def _parts(
     bars = BarStore(database, settings.market_data_bar_seconds)
     assets = sorted({asset for strategy in strategies for asset in strategy.assets})
     markets = {asset: AssetMarket(asset, settings.market_data_bar_seconds) for asset in assets}
-    files = ModelFolder(settings.storage_path)
+    files = ModelFolder(settings.storage_path, settings.dataset_path)
     registry = PostgresRegistry(database)
     runs = PostgresTrainingStore(database)
     modes = Modes(strategies, registry, files, warmup=settings.warmup_mode_enabled)
@@ -383,6 +392,8 @@ def _training_limits(settings: Settings, address: DatabaseAddress, training_seco
         settings.model_training_max_duration_seconds,
         training_seconds,
         settings.model_training_device,
+        settings.training_engine,
+        settings.dask_scheduler_address,
     )
 
 

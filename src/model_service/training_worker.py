@@ -6,6 +6,7 @@ with one line that is a Candidate, a Refusal (exit code 0) or a Failure (exit co
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # everything heavy is imported after the first line is out an
     from model_service.database.idle_reader import IdleRows
     from model_service.database.sample_reader import SampleRows
     from model_service.learning.incumbent import IncumbentModel
+    from model_service.learning.run import OnProgress
     from model_service.models.job import Candidate, Failure, Refusal, TrainingJob
 
 _READ_FRACTION = 0.1
@@ -56,7 +58,7 @@ def _run(job_bytes: bytes, lines: TextIO) -> Candidate | Refusal | Failure:
     conflict = conflicting_xgboost()
     if conflict is not None:
         return Failure(code="conflicting_packages", hint=conflict)
-    prepare_imports(job.strategy.model_type, job.threads)
+    prepare_imports(job.strategy.model_type, job.threads, with_pandas=job.engine == "dask")
     from model_service.learning.refusal import Refused
 
     try:
@@ -86,10 +88,6 @@ def conflicting_xgboost(distribution: Callable[[str], object] = metadata.distrib
 
 
 def _train(job: TrainingJob, lines: TextIO) -> Candidate:
-    import uvloop
-
-    from model_service.learning.estimators import load_libraries
-    from model_service.learning.run import train_candidate
     from model_service.models.job import Progress
 
     def on_progress(phase: Any, fraction: float, note: str, report: Mapping[str, Any] | None = None, /) -> None:
@@ -97,15 +95,36 @@ def _train(job: TrainingJob, lines: TextIO) -> Candidate:
         emit(lines, Progress(phase=phase, fraction=fraction, note=note, report=known).model_dump(mode="json"))
 
     directory = _usable_directory(Path(job.output_directory))
+    candidate, files = (_train_on_workers if job.engine == "dask" else _train_here)(job, on_progress)
+    on_progress("evaluating", 0.95, "writing and loading the artifact")
+    return _keep(candidate, files, directory)
+
+
+def _train_here(job: TrainingJob, on_progress: OnProgress) -> tuple[Candidate, dict[str, bytes]]:
+    import uvloop
+
+    from model_service.learning.estimators import load_libraries
+    from model_service.learning.run import train_candidate
+
     load_libraries(job.strategy.model_type)
     samples, idle = uvloop.run(_read(job))
     on_progress("preparing", _READ_FRACTION, _what_was_read(samples, idle))
-    candidate, files = train_candidate(
+    return train_candidate(
         job, samples.rows, samples.dropped, _parent_files(job), on_progress,
         idle=None if idle is None else idle.rows, incumbent=incumbent_of(job),
     )  # fmt: skip
-    on_progress("evaluating", 0.95, "writing and loading the artifact")
-    return _keep(candidate, files, directory)
+
+
+def _train_on_workers(job: TrainingJob, on_progress: OnProgress) -> tuple[Candidate, dict[str, bytes]]:
+    from model_service.config.extras import missing_for_dask
+    from model_service.learning.refusal import RunBroken
+
+    missing = missing_for_dask()
+    if missing is not None:
+        raise RunBroken("dask_missing", missing)
+    from model_service.distributed_run import train_on_dask
+
+    return asyncio.run(train_on_dask(job, _database(job), _parent_files(job), incumbent_of(job), on_progress))
 
 
 def _what_was_read(samples: SampleRows, idle: IdleRows | None) -> str:
@@ -190,7 +209,10 @@ def _cause(error: Exception, job: TrainingJob) -> tuple[str, str]:
     import asyncpg
 
     from model_service.database.connection import DatabaseUnavailable
+    from model_service.learning.refusal import RunBroken
 
+    if isinstance(error, RunBroken):
+        return error.code, error.hint
     if isinstance(error, MemoryError) or any(words in str(error) for words in _WITHOUT_MEMORY):
         return (
             "out_of_memory",

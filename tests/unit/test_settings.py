@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -288,3 +289,33 @@ def test_strategies_follow_the_settings() -> None:
     assert [strategy.strategy_id for strategy in strategies] == ["a", "b"]
     assert all(strategy.take_profit_percent is None for strategy in strategies)
     assert all(strategy.stop_loss_percent == 2.0 for strategy in strategies)
+
+
+DASK = {"TRAINING_ENGINE": "dask", "DASK_SCHEDULER_ADDRESS": "tcp://scheduler:8786"}
+
+
+@pytest.mark.parametrize("address", ["tcp://scheduler:8786", "tls://[::1]:1", "10.0.0.7:8786"])
+def test_training_on_dask_is_a_matter_of_two_settings(address: str) -> None:
+    settings, warnings = load_settings({"TRAINING_ENGINE": "dask", "DASK_SCHEDULER_ADDRESS": address})
+    assert (settings.training_engine, settings.dask_scheduler_address, warnings) == ("dask", address, [])
+    assert settings.dataset_path == settings.model_service_state_path / "datasets"
+    assert load_settings({**DASK, "TRAINING_DATASET_PATH": "/datasets"})[0].dataset_path == Path("/datasets")
+    assert load_settings({"TRAINING_DATASET_PATH": "/datasets"})[0].dataset_path is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"DASK_SCHEDULER_ADDRESS": ""}, "DASK_SCHEDULER_ADDRESS is needed"),
+        ({"DASK_SCHEDULER_ADDRESS": "scheduler"}, "'scheduler'; allowed: tcp://host:port"),
+        ({"DASK_SCHEDULER_ADDRESS": "http://scheduler:8786"}, "'http://scheduler:8786'; allowed: tcp://host:port"),
+        ({"MODEL_TRAINING_MODEL_TYPE": "random_forest"}, "'random_forest'; allowed with TRAINING_ENGINE=dask: xgboost"),
+        (
+            {"MODEL_TRAINING_SEARCH_TRIALS": "5"},
+            "SEARCH_TRIALS is 5; allowed with TRAINING_ENGINE=dask: 0",
+        ),
+        ({"TRAINING_ENGINE": "spark"}, "TRAINING_ENGINE is 'spark'; allowed: one of local, dask"),
+    ],
+)
+def test_what_training_on_dask_cannot_do_is_refused(changes: dict[str, str], words: str) -> None:
+    assert words in problem(DASK | changes)

@@ -157,9 +157,11 @@ class FakeWorld:
         self.activated.append(version.version)
 
 
-def service(world: FakeWorld, *, simulated: float | None = None, longest: float = 600.0) -> TrainingService:
+def service(
+    world: FakeWorld, *, simulated: float | None = None, longest: float = 600.0, **others: Any
+) -> TrainingService:
     coordinates = DatabaseCoordinates(host="h", port=1, database="d", user="u")
-    limits = TrainingLimits(coordinates, threads=1, max_duration_seconds=longest, simulated_seconds=simulated)
+    limits = TrainingLimits(coordinates, threads=1, max_duration_seconds=longest, simulated_seconds=simulated, **others)
     fakes: Any = world
     return TrainingService(fakes, fakes, fakes, fakes, fakes, SeededIdentifiers(1), limits)
 
@@ -376,3 +378,17 @@ async def test_a_child_whose_run_was_superseded_without_an_answer_does_not_concl
     assert child.killed
     assert world.activated == []
     assert world.children[-1].job.run_id == str(world.superseded[first]), "the newer run is worked on"
+
+
+async def test_a_job_says_where_its_workers_are_and_where_its_dataset_goes() -> None:
+    world = FakeWorld(lays_down_datasets=True)
+    training = service(world, engine="dask", dask_scheduler_address="tcp://scheduler:8786")
+    run_id, child = await started(training, world)
+    assert (child.job.engine, child.job.dask_scheduler_address) == ("dask", "tcp://scheduler:8786")
+    assert child.job.dataset_directory == f"datasets/{run_id}"
+
+
+async def test_a_local_job_has_no_place_for_a_dataset() -> None:
+    world = FakeWorld()
+    _, child = await started(service(world), world)
+    assert (child.job.engine, child.job.dataset_directory) == ("local", None)

@@ -32,6 +32,11 @@ Hyperparameters = Annotated[
 MonotoneConstraints = Annotated[
     Mapping[str, Literal[-1, 1]], NoDecode, Words("a JSON object of feature names, each with 1 or -1")
 ]
+SchedulerAddress = Annotated[
+    str | None,
+    Field(pattern=r"^((tcp|tls|ws|wss)://)?([^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$"),
+    Words("tcp://host:port, also with tls://, ws:// or wss://"),
+]
 
 OWN_PREFIXES = (
     "MODEL_", "SIGNAL_", "WARMUP_", "TRADING_", "EXIT_STRATEGY_", "TAKE_PROFIT_", "STOP_LOSS_", "TRAILING_STOP_",
@@ -219,6 +224,15 @@ class Settings(BaseSettings):
     model_training_walk_forward_folds: int = Field(
         4, ge=0, le=20, description="Folds of the walk-forward report, which decides nothing. 0: no report."
     )
+    training_engine: Literal["local", "dask"] = Field(
+        "local", description="Where a fit happens: in the training child, or on a Dask cluster (extra dask; xgboost)."
+    )
+    dask_scheduler_address: SchedulerAddress = Field(None, description="Where the scheduler of the engine dask is.")
+    training_dataset_path: Path | None = Field(
+        None,
+        description="Folder for the datasets of the engine dask, the same path on this machine and on every worker; "
+        "the platform uses /datasets. Unset: in the state folder, for workers on this machine.",
+    )
     model_quality_threshold_accuracy: float = Field(0.75, ge=0, le=1, description="Gate condition 2.")
     model_exploration_rate: float = Field(0.05, ge=0, le=1, description="Share of exploring draws after promotion.")
     model_action_threshold: float = Field(0.5, ge=0, lt=1, description="Least probability of profit to act on.")
@@ -306,12 +320,35 @@ class Settings(BaseSettings):
                 f"MODEL_PREDICTION_HORIZON_SECONDS is {self.model_prediction_horizon_seconds}; allowed: from 3 bars of "
                 f"MARKET_DATA_BAR_SECONDS, {self.market_data_bar_seconds}; lengthen one or shorten the other"
             )
+        if self.training_engine == "dask":
+            self._require_what_dask_needs()
         return self
+
+    def _require_what_dask_needs(self) -> None:
+        if self.dask_scheduler_address is None:
+            raise ValueError("TRAINING_ENGINE is 'dask'; then DASK_SCHEDULER_ADDRESS is needed, as tcp://host:8786")
+        if self.model_training_model_type != "xgboost":
+            raise ValueError(
+                f"MODEL_TRAINING_MODEL_TYPE is {self.model_training_model_type!r}; allowed with TRAINING_ENGINE=dask: "
+                "xgboost; change one or the other"
+            )
+        if self.model_training_search_trials:
+            raise ValueError(
+                f"MODEL_TRAINING_SEARCH_TRIALS is {self.model_training_search_trials}; allowed with "
+                "TRAINING_ENGINE=dask: 0; search with TRAINING_ENGINE=local and set MODEL_TRAINING_HYPERPARAMETERS"
+            )
 
     @property
     def storage_path(self) -> Path:
         """Folder of model files."""
         return self.model_storage_path or self.model_service_state_path / "models"
+
+    @property
+    def dataset_path(self) -> Path | None:
+        """Folder where runs lay down their datasets; None when they keep them in memory."""
+        if self.training_engine == "local":
+            return None
+        return self.training_dataset_path or self.model_service_state_path / "datasets"
 
     @property
     def uses_embedded_database(self) -> bool:

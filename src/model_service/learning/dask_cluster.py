@@ -21,8 +21,9 @@ from model_service.learning.refusal import RunBroken
 CONNECT_SECONDS = 10.0
 WORKERS_SECONDS = 30.0
 ANSWER_SECONDS = 60.0
+TURN_SECONDS = 1.0
 CLOSE_SECONDS = 3.0
-_TURN = "model-service-training"
+_TURN = ["model-service-training"]
 _PROBE = "probe"
 
 
@@ -67,21 +68,21 @@ class Cluster:
     async def turn(self, on_wait: Callable[[], None]) -> AsyncIterator[None]:
         """The right to train: one run at a time has it, since two on the same workers would wait for each other.
 
-        It is a lease: the scheduler takes it back half a minute after its holder was killed.
-
         Args:
             on_wait: called when another run has it.
         """
-        semaphore = await distributed.Semaphore(max_leases=1, name=_TURN)
-        if not await semaphore.acquire(timeout=0.5):
+        if not await self._take_turn():
             on_wait()
-            while not await semaphore.acquire(timeout=10):
-                pass
+            while not await self._take_turn():  # noqa: ASYNC110 - the other run may be killed, which sets no event
+                await asyncio.sleep(TURN_SECONDS)
         try:
             yield
         finally:
             if self.client.status == "running":
-                await semaphore.release()
+                await self.client.run_on_scheduler(_end_turn, self.client.id)
+
+    async def _take_turn(self) -> bool:
+        return bool(await self.client.run_on_scheduler(_take_turn, self.client.id))
 
     async def _running(self) -> list[str]:
         try:
@@ -180,6 +181,23 @@ def installation() -> dict[str, str]:
         "pyarrow": str(pyarrow.__version__),
         "distributed": str(distributed.__version__),
     }
+
+
+def _take_turn(client: str, dask_scheduler: Any = None) -> bool:
+    """On the scheduler, which does one thing at a time: whether the client has the turn from now on.
+
+    A holder that is no longer connected, since it was killed, has lost it.
+    """
+    holder = dask_scheduler.get_metadata(_TURN, default=None)
+    if holder != client and holder in dask_scheduler.clients:
+        return False
+    dask_scheduler.set_metadata(_TURN, client)
+    return True
+
+
+def _end_turn(client: str, dask_scheduler: Any = None) -> None:
+    if dask_scheduler.get_metadata(_TURN, default=None) == client:
+        dask_scheduler.set_metadata(_TURN, None)
 
 
 def _has_file(path: str) -> bool:

@@ -155,8 +155,11 @@ class IdleDraws:
 
     def between(self, start_us: int, end_us: int) -> IdleDraws:
         """Those decided in [start_us, end_us]."""
-        inside = (self.decided_us >= start_us) & (self.decided_us <= end_us)
-        return IdleDraws(**{field.name: getattr(self, field.name)[inside] for field in fields(self)})
+        return self.take((self.decided_us >= start_us) & (self.decided_us <= end_us))
+
+    def take(self, rows: NDArray[Any]) -> IdleDraws:
+        """The draws of a mask or of indices, in that order."""
+        return IdleDraws(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @classmethod
     def nothing(cls) -> IdleDraws:

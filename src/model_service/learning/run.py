@@ -121,8 +121,9 @@ def train_candidate(
         Refused: the rows, or the parent, do not allow a model.
     """
     prepared = prepare(job, rows, dropped)
-    on_progress("preparing", _PREPARED, _kept(prepared.plan), prepared.plan.report)
-    fitted = fit_model(_fit_request(job, prepared, parent_files, on_progress))
+    on_progress("preparing", _PREPARED, kept(prepared.plan), prepared.plan.report)
+    blocks = prepared.block("train"), prepared.block("early_stopping")
+    fitted = fit_model(fit_request(job, *blocks, parent_files, on_progress))
     return conclude(job, prepared.held_out(idle, incumbent), fitted, on_progress)
 
 
@@ -157,27 +158,34 @@ def prepare(job: TrainingJob, rows: Rows, dropped: Mapping[str, int]) -> Prepare
     return Prepared(dataset, plan_run(job, dataset, report))
 
 
-def _kept(plan: Plan) -> str:
+def kept(plan: Plan) -> str:
+    """How many rows the split keeps, as a note."""
     split = plan.split
-    kept = sum(len(rows) for rows in split.blocks().values())
+    serving = sum(len(rows) for rows in split.blocks().values())
     dropped = split.purged + split.embargoed
-    return f"kept {kept:,} of {kept + dropped:,} rows, dropped {dropped:,} at the borders of the blocks"
+    return f"kept {serving:,} of {serving + dropped:,} rows, dropped {dropped:,} at the borders of the blocks"
 
 
-def _fit_request(
-    job: TrainingJob, prepared: Prepared, parent_files: Mapping[str, bytes], on_progress: OnProgress
+def fit_request(
+    job: TrainingJob,
+    train: Block,
+    early_stopping: Block,
+    parent_files: Mapping[str, bytes],
+    on_progress: OnProgress,
 ) -> FitRequest:
+    """What the job asks to be fitted on these blocks. Raises Refused for a parent that cannot be continued."""
+
     def on_round(done: int, most: int) -> None:
         share = done / most
         fraction = _FITTING_FROM + share * (_EVALUATING_FROM - _FITTING_FROM)
         on_progress("fitting", fraction, f"round {done} of at most {most}")
 
     model_type, training = job.strategy.model_type, job.strategy.training
-    on_progress("fitting", _FITTING_FROM, f"{model_type} on {len(prepared.plan.split.train)} rows")
+    on_progress("fitting", _FITTING_FROM, f"{model_type} on {len(train.labels)} rows")
     return FitRequest(
         model_type=model_type,
-        train=prepared.block("train"),
-        early_stopping=prepared.block("early_stopping"),
+        train=train,
+        early_stopping=early_stopping,
         seed=job.seed,
         threads=job.threads,
         on_round=on_round,
@@ -259,6 +267,7 @@ def _candidate(
 def _training_config(job: TrainingJob, facts: RunFacts, fitted: FittedModel) -> dict[str, Any]:
     return {
         **fitted.details(),
+        "engine": job.engine,
         "training_type": job.training_type,
         "parent_version": job.parent_version if job.training_type == "incremental" else None,
         "seed": job.seed,

@@ -39,6 +39,7 @@ class TrainingLimits:
         simulated_seconds: in virtual time a run lasts exactly this long, and the clock waits there for the child;
             None in real time.
         device: where XGBoost computes.
+        engine: `local` fits in the child, `dask` on the workers of `dask_scheduler_address`.
     """
 
     database: DatabaseCoordinates
@@ -46,6 +47,8 @@ class TrainingLimits:
     max_duration_seconds: float
     simulated_seconds: float | None = None
     device: Literal["cpu", "cuda"] = "cpu"
+    engine: Literal["local", "dask"] = "local"
+    dask_scheduler_address: str | None = None
 
 
 class TrainingService:
@@ -195,6 +198,7 @@ class TrainingService:
         parent = self._modes.active(run.strategy_id) if run.training_type == "incremental" else None
         if run.training_type == "incremental" and parent is None:
             return None, ("no_parent", "An increment needs an active version; request training_type full first.")
+        dataset = self._files.dataset_folder(run.run_id)
         job = TrainingJob(
             run_id=str(run.run_id),
             strategy=strategy,
@@ -205,6 +209,9 @@ class TrainingService:
             seed=strategy.training_seed,
             threads=self._limits.threads,
             device=self._limits.device,
+            engine=self._limits.engine,
+            dask_scheduler_address=self._limits.dask_scheduler_address,
+            dataset_directory=None if dataset is None else str(dataset),
             parent_directory=str(self._files.folder(parent.version)) if parent else None,
             parent_files=dict(parent.files) if parent else {},
             parent_version=parent.version if parent else None,
