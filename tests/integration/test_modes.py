@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 
 from model_service.config.clock import SeededIdentifiers, VirtualClock
 from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.database.model_files import ModelFolder
 from model_service.database.registry import PostgresRegistry
+from model_service.learning.onnx_trees import booster_to_onnx
 from model_service.learning.run import train_candidate
+from model_service.models.artifact import sha256_of
+from model_service.models.features import FEATURE_NAMES
+from model_service.models.inputs import ModelInputs
 from model_service.models.job import Candidate
+from model_service.models.manifest import describe_inputs
 from model_service.policies.model import ModelPolicy
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy
@@ -21,7 +28,7 @@ from model_service.services.errors import NotFound, Refused
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
 from tests.support.black_hole import black_hole
-from tests.support.builders import NOON, strategy
+from tests.support.builders import NOON, snapshot, strategy
 from tests.support.training_rows import imbalance_rows, training_job
 
 NAME = "momentum_v1"
@@ -51,15 +58,19 @@ class House:
         unused: Any = None
         self.operations = ServiceOperations(self.modes, self.registry, unused, unused, VirtualClock(NOON))
 
-    async def add(self, *, passed: bool = True, strategy_id: str = NAME) -> str:
-        """One more version with its files and its row."""
+    async def add(self, *, passed: bool = True, strategy_id: str = NAME, inputs: ModelInputs | None = None) -> str:
+        """One more version with its files and its row; with `inputs`, a stump that reads those."""
         run_id = self._identifiers.new()
         workspace = self.files.workspace(run_id)
-        for name, content in self.contents.items():
+        contents = self.contents if inputs is None else {**self.contents, **_stump(self.contents, inputs)}
+        for name, content in contents.items():
             (workspace / name).write_bytes(content)
         version = await self.registry.next_version(parent=None)
         path = self.files.publish(run_id, version)
-        candidate = self.candidate.model_copy(update={"gate_passed": passed})
+        hashes = {name: sha256_of(content) for name, content in contents.items()}
+        feature_set = self.candidate.feature_set if inputs is None else inputs.feature_set
+        changes = {"gate_passed": passed, "files": hashes, "feature_set": feature_set}
+        candidate = self.candidate.model_copy(update=changes)
         await self.registry.add(
             self._identifiers.new(), version, strategy_id, path, candidate,
             parent=None, trained_at=NOON, duration_seconds=1.0,
@@ -76,6 +87,19 @@ class House:
         version = policy.version if isinstance(policy, ModelPolicy) else None
         assert version == (row.version if row else None)
         return version
+
+
+def _stump(contents: dict[str, bytes], inputs: ModelInputs) -> dict[str, bytes]:
+    """The two files of a version that depend on what it reads."""
+    width = len(inputs.names)
+    tree = {
+        "left_children": [1, -1, -1], "right_children": [2, -1, -1], "split_indices": [width - 1, 0, 0],
+        "split_conditions": [0.0, -1.0, 2.0], "default_left": [0, 0, 0],
+    }  # fmt: skip
+    booster = {"gradient_booster": {"model": {"trees": [tree]}}, "learner_model_param": {"base_score": "[5E-1]"}}
+    graph = booster_to_onnx(json.dumps({"learner": booster}).encode(), width)
+    manifest = {**json.loads(contents["manifest.json"]), **describe_inputs(inputs)}
+    return {"serving.onnx": graph, "manifest.json": json.dumps(manifest).encode()}
 
 
 @pytest.fixture
@@ -139,6 +163,36 @@ async def test_a_start_with_a_damaged_active_version_falls_back_to_the_one_befor
     house.restart()
     await house.modes.restore(NOON)
     assert await house.speaking() == first
+
+
+async def test_a_version_of_an_older_list_of_features_speaks_on(house: House) -> None:
+    """Its features are computed still: another list, in which they stand in another order, takes nothing from it."""
+    older = await house.add(inputs=ModelInputs(FEATURE_NAMES[:8][::-1], FEATURE_NAMES[:8], FEATURE_NAMES))
+    await house.activate(older)
+    house.restart()
+    await house.modes.restore(NOON)
+    assert await house.speaking() == older
+    policy = house.modes.policy(NAME)
+    assert isinstance(policy, ModelPolicy)
+    vector = np.zeros(len(FEATURE_NAMES), np.float32)
+    assert policy.propose(strategy(), snapshot(), vector, 5.0).model_version == older
+
+
+async def test_a_version_that_reads_what_nobody_computes_is_refused_by_name(house: House, database: Database) -> None:
+    first = await house.add()
+    await house.activate(first)
+    names = ("moon_phase", "return_1m")
+    stranger = await house.add(inputs=ModelInputs(names, (), names))
+    with pytest.raises(Refused, match="does not compute moon_phase") as refused:
+        await house.activate(stranger, force=True)
+    assert refused.value.code == "other_features"
+    assert await house.speaking() == first
+    await house.registry.activate(NAME, stranger, actor="a program of other features", reason="", forced=True, now=NOON)
+    house.restart()
+    await house.modes.restore(NOON)
+    assert await house.speaking() == first, "as with damaged files, the one before speaks"
+    last = "SELECT reason FROM model_service.activations ORDER BY activation_id DESC LIMIT 1"
+    assert await database.fetchval(last) == "artifact_incompatible"
 
 
 async def test_a_start_without_any_intact_version_warms_up(house: House) -> None:

@@ -13,7 +13,10 @@ import pytest
 from model_service.learning.refusal import Refused
 from model_service.learning.run import train_candidate
 from model_service.models.artifact import LoadedModel
+from model_service.models.features import DIRECTIONAL_NAMES, FEATURE_NAMES
+from model_service.models.inputs import ModelInputs
 from model_service.models.job import Candidate
+from model_service.models.manifest import describe_inputs
 from tests.support.training_rows import START_US, imbalance_rows, training_job, training_strategy
 
 FAMILIES = ["xgboost", "random_forest", "logistic_regression", "sgd_classifier"]
@@ -162,6 +165,22 @@ def test_an_increment_that_cannot_be_is_refused(
     with pytest.raises(Refused) as refused:
         run(model_type, imbalance_rows(2000, 3), files, parent_trained_until_us=until, **job)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize("model_type", ["xgboost", "sgd_classifier"])
+def test_an_increment_on_a_parent_of_other_features_is_refused(model_type: str) -> None:
+    """As many features in another order would fit into the parent, and mean something else."""
+    rows = imbalance_rows(3500, 3, assets=3)
+    parent, files = run(model_type, rows[:2000])
+    manifest = json.loads(files["manifest.json"])
+    reordered = ModelInputs(FEATURE_NAMES[::-1], DIRECTIONAL_NAMES, FEATURE_NAMES)
+    older = {**files, "manifest.json": json.dumps({**manifest, **describe_inputs(reordered)}).encode()}
+    job = {
+        "training_type": "incremental", "parent_directory": "/parent", "parent_version": "v1",
+        "parent_trained_until_us": parent.trained_until_us,
+    }  # fmt: skip
+    with pytest.raises(Refused, match=f"parent_incompatible: v1 reads {reordered.feature_set}"):
+        run(model_type, rows, older, **job)
 
 
 def test_progress_rises_and_comes_every_ten_rounds() -> None:

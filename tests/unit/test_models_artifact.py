@@ -6,12 +6,15 @@ import json
 
 import numpy as np
 import pytest
+import xgboost
 from onnx import helper
 
 from model_service.learning.onnx_trees import booster_to_onnx
 from model_service.models.artifact import ArtifactDamaged, ArtifactIncompatible, LoadedModel, sha256_of
 from model_service.models.calibration import Calibration
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET, MODEL_INPUT_NAMES
+from model_service.models.inputs import ModelInputs
+from model_service.models.manifest import describe_inputs
 
 SIDE = len(MODEL_INPUT_NAMES) - 1
 
@@ -87,6 +90,56 @@ def test_a_missing_file_or_hash_is_named(missing: str) -> None:
 def test_whole_but_wrong_content_is_refused(files: dict[str, bytes], reason: str) -> None:
     with pytest.raises(ArtifactDamaged, match=reason):
         load(files)
+
+
+SHORTER = ("spread_percent", "book_imbalance", "return_5m")
+"""What a version of an earlier program read: fewer features, in another order."""
+
+
+def booster_of(inputs: ModelInputs) -> tuple[xgboost.Booster, dict[str, bytes]]:
+    """A booster trained on rows made by `inputs`, and its artifact."""
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((500, len(FEATURE_NAMES))).astype(np.float32)
+    rows = inputs.rows(vectors, rng.choice([-1, 1], 500))
+    labels = rows[:, 1] + 0.3 * rows[:, 2] * rows[:, 0] + 0.2 * rng.standard_normal(500) > 0
+    parameters = {"objective": "binary:logistic", "nthread": 1, "max_depth": 3}
+    booster = xgboost.train(parameters, xgboost.DMatrix(rows, label=labels), num_boost_round=20)
+    graph = booster_to_onnx(bytes(booster.save_raw("json")), len(inputs.names))
+    manifest = {**describe_inputs(inputs), "model_type": "xgboost"}
+    return booster, artifact(serving_onnx=graph, manifest_json=json.dumps(manifest).encode())
+
+
+@pytest.mark.parametrize("is_format_1", [False, True])
+def test_a_model_of_a_shorter_reordered_list_decides_on_its_own_columns(is_format_1: bool) -> None:
+    inputs = ModelInputs(SHORTER, {"book_imbalance", "return_5m"}, FEATURE_NAMES)
+    booster, files = booster_of(inputs)
+    if is_format_1:
+        manifest = json.loads(files["manifest.json"])
+        del manifest["directional"]
+        files["manifest.json"] = json.dumps({**manifest, "format": 1}).encode()
+    model = load(files)
+    today = np.random.default_rng(6).standard_normal((40, len(FEATURE_NAMES))).astype(np.float32)
+    today[::7] = np.nan
+    signs = np.tile([1, -1], 20)
+    spread, imbalance, move = (today[:, FEATURE_NAMES.index(name)] for name in SHORTER)
+    columns = np.column_stack([spread, imbalance * signs, move * signs, signs]).astype(np.float32)
+    expected = booster.inplace_predict(columns)
+    assert np.ptp(expected) > 0.5, "a model that says something"
+    np.testing.assert_allclose(model.scores(today, signs), expected, atol=1e-5)
+    assert (model.feature_set, model.inputs.features) == (inputs.feature_set, SHORTER)
+
+
+def test_a_feature_that_nobody_computes_any_more_is_named() -> None:
+    manifest = {"feature_set": "f1-00000000", "model_inputs": ["moon_phase", "return_1m", "side"], "model_type": "x"}
+    with pytest.raises(ArtifactIncompatible, match=r"manifest\.json: this program does not compute moon_phase"):
+        load(artifact(manifest_json=json.dumps(manifest).encode()))
+
+
+def test_a_graph_that_does_not_fit_its_own_manifest_is_damaged() -> None:
+    inputs = ModelInputs(SHORTER, {"book_imbalance"}, FEATURE_NAMES)
+    manifest = {**describe_inputs(inputs), "model_type": "xgboost"}
+    with pytest.raises(ArtifactDamaged, match="takes 41 inputs, not 4"):
+        load(artifact(manifest_json=json.dumps(manifest).encode()))
 
 
 def test_another_feature_set_is_incompatible() -> None:

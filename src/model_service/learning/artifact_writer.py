@@ -14,18 +14,16 @@ import numpy as np
 
 from model_service.learning.evaluation import Evaluation
 from model_service.models.artifact import sha256_of
-from model_service.models.features import FEATURE_NAMES, FEATURE_SET, MODEL_INPUT_NAMES
+from model_service.models.features import TODAY
+from model_service.models.manifest import describe_inputs
 
 TEST_PREDICTIONS_FILE = "test_predictions.npz"
 
 
 def manifest_bytes(facts: Mapping[str, Any], libraries: Sequence[str]) -> bytes:
-    """`manifest.json`: the features in order and `facts`; no time of day, so that the same run gives the same bytes."""
+    """`manifest.json`: the inputs in order and `facts`; no time of day, so that the same run gives the same bytes."""
     content = {
-        "format": 1,
-        "feature_set": FEATURE_SET,
-        "features": list(FEATURE_NAMES),
-        "model_inputs": list(MODEL_INPUT_NAMES),
+        **describe_inputs(TODAY),
         "libraries": library_versions(libraries),
         **facts,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -41,6 +42,7 @@ from model_service.models.artifact import CALIBRATION_FILE, MANIFEST_FILE, SERVI
 from model_service.models.calibration import Calibration
 from model_service.models.features import FEATURE_SET, align_to_side
 from model_service.models.job import Candidate, TrainingJob
+from model_service.models.manifest import read_inputs
 from model_service.models.samples import Rows
 
 Phase = Literal["preparing", "fitting", "evaluating"]
@@ -206,6 +208,7 @@ def parent_model(job: TrainingJob, parent_files: Mapping[str, bytes]) -> bytes |
     if job.training_type != "incremental":
         return None
     name = native_file(job.strategy.model_type)
+    _check_parent_inputs(job, parent_files)
     if name not in parent_files:
         raise Refused("parent_incompatible", f"{job.parent_version} has no {name}; request a full training.")
     content = parent_files[name]
@@ -213,6 +216,18 @@ def parent_model(job: TrainingJob, parent_files: Mapping[str, bytes]) -> bytes |
         hint = f"{name} of {job.parent_version} is not the file that was judged (sha256); request a full training."
         raise Refused("parent_damaged", hint)
     return content
+
+
+def _check_parent_inputs(job: TrainingJob, parent_files: Mapping[str, bytes]) -> None:
+    """An increment goes on with the parent's own columns, so they must be today's, in today's order."""
+    try:
+        inputs = read_inputs(json.loads(parent_files.get(MANIFEST_FILE, b"")))
+    except (ValueError, KeyError, TypeError) as error:
+        hint = f"the manifest of {job.parent_version} cannot be used ({error}); request a full training."
+        raise Refused("parent_incompatible", hint) from error
+    if inputs.feature_set != FEATURE_SET:
+        hint = f"{job.parent_version} reads {inputs.feature_set}, rows are {FEATURE_SET} now; request a full training."
+        raise Refused("parent_incompatible", hint)
 
 
 def _calibrate(rows: Dataset, fitted: FittedModel) -> Calibration:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
 from model_service.models.calibration import Calibration
-from model_service.models.features import FEATURE_SET, MODEL_INPUT_NAMES, align_to_side
+from model_service.models.inputs import ModelInputs, UnknownFeatures
+from model_service.models.manifest import read_inputs
 
 SERVING_FILE = "serving.onnx"
 CALIBRATION_FILE = "calibration.json"
@@ -32,11 +33,19 @@ _ONLY_FATAL = 4
 
 
 class ArtifactDamaged(Exception):  # noqa: N818 - it names the state of the files
-    """The files are not what was judged: one is missing, its hash differs, or it cannot be read."""
+    """The files are not what was judged: one is missing, its hash differs, or it cannot be read.
+
+    Attributes:
+        reason: why a version lost the word, as activations record it.
+    """
+
+    reason = "artifact_damaged"
 
 
 class ArtifactIncompatible(ArtifactDamaged):
-    """The files are whole but were made for other features than this program computes; train a new version."""
+    """The files are whole but read features that this program does not compute; train a new version."""
+
+    reason = "artifact_incompatible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +65,16 @@ class LoadedModel:
     """A version in memory, ready to decide. Make it with `from_files`."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, calibration: Calibration, manifest: Mapping[str, Any]
+        self,
+        session: onnxruntime.InferenceSession,
+        calibration: Calibration,
+        manifest: Mapping[str, Any],
+        inputs: ModelInputs,
     ) -> None:
         self._session = session
         self.calibration = calibration
         self.manifest = manifest
+        self.inputs = inputs
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], sha256: Mapping[str, str]) -> LoadedModel:
@@ -68,18 +82,18 @@ class LoadedModel:
 
         Raises:
             ArtifactDamaged: a required file or hash is missing, a hash differs, or a file cannot be read.
-            ArtifactIncompatible: made for another feature set.
+            ArtifactIncompatible: it reads a feature that this program does not compute.
         """
         _check_hashes(files, sha256)
-        manifest = _manifest(files[MANIFEST_FILE])
+        manifest, inputs = _manifest(files[MANIFEST_FILE])
         calibration = _calibration(files[CALIBRATION_FILE])
         session = _session(files[SERVING_FILE])
-        _check_shape(session)
-        return cls(session, calibration, manifest)
+        _check_shape(session, len(inputs.names))
+        return cls(session, calibration, manifest, inputs)
 
     @property
     def feature_set(self) -> str:
-        """Name and hash of the features that it reads."""
+        """Name of the features that it was trained on; `inputs` has them."""
         return str(self.manifest["feature_set"])
 
     @property
@@ -101,7 +115,7 @@ class LoadedModel:
     def scores(self, features: NDArray[np.float32], side_signs: NDArray[Any]) -> NDArray[np.float64]:
         """The graph's own probability before calibration, float64 (n,). Arguments as in `predict`."""
         known = np.where(np.isfinite(features), features, np.float32(math.nan)).astype(np.float32, copy=False)
-        inputs = np.ascontiguousarray(align_to_side(known, side_signs))
+        inputs = self.inputs.rows(known, side_signs)
         (probabilities,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: inputs})
         return np.asarray(probabilities, dtype=np.float64)[:, 1]
 
@@ -109,7 +123,7 @@ class LoadedModel:
         """Probability and expected net return of trading n times on a side.
 
         Args:
-            features: stored feature vectors, not aligned, float32 (n, F); what is not finite counts as unknown.
+            features: vectors in today's order, not aligned, float32 (n, F); what is not finite counts as unknown.
             side_signs: +1 for a buy, -1 for a sell, (n,).
         """
         probability = self.calibration.probability(self.scores(features, side_signs))
@@ -130,15 +144,14 @@ def _check_hashes(files: Mapping[str, bytes], sha256: Mapping[str, str]) -> None
             raise ArtifactDamaged(f"{name}: sha256 is {sha256_of(data)}, the record says {sha256[name]}")
 
 
-def _manifest(data: bytes) -> Mapping[str, Any]:
+def _manifest(data: bytes) -> tuple[Mapping[str, Any], ModelInputs]:
     try:
         manifest = json.loads(data)
-        feature_set, inputs = manifest["feature_set"], tuple(manifest["model_inputs"])
+        return dict(manifest), read_inputs(manifest)
+    except UnknownFeatures as error:
+        raise ArtifactIncompatible(f"{MANIFEST_FILE}: {error}; train a new version") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactDamaged(f"{MANIFEST_FILE}: {type(error).__name__}: {error}") from error
-    if feature_set != FEATURE_SET or inputs != MODEL_INPUT_NAMES:
-        raise ArtifactIncompatible(f"{MANIFEST_FILE}: features are {feature_set}, this program has {FEATURE_SET}")
-    return dict(manifest)
 
 
 def _calibration(data: bytes) -> Calibration:
@@ -159,10 +172,10 @@ def _session(data: bytes) -> onnxruntime.InferenceSession:
         raise ArtifactDamaged(f"{SERVING_FILE}: {type(error).__name__}") from error
 
 
-def _check_shape(session: onnxruntime.InferenceSession) -> None:
+def _check_shape(session: onnxruntime.InferenceSession, width: int) -> None:
     inputs = {node.name: node.shape for node in session.get_inputs()}
     outputs = {node.name for node in session.get_outputs()}
     if set(inputs) != {INPUT_NAME} or OUTPUT_NAME not in outputs:
         raise ArtifactDamaged(f"{SERVING_FILE}: inputs {sorted(inputs)}, outputs {sorted(outputs)}")
-    if inputs[INPUT_NAME][-1] != len(MODEL_INPUT_NAMES):
-        raise ArtifactDamaged(f"{SERVING_FILE}: takes {inputs[INPUT_NAME][-1]} inputs, not {len(MODEL_INPUT_NAMES)}")
+    if inputs[INPUT_NAME][-1] != width:
+        raise ArtifactDamaged(f"{SERVING_FILE}: takes {inputs[INPUT_NAME][-1]} inputs, not {width}")

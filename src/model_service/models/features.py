@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_service.market.snapshot import NAN, MarketSnapshot
-
-Vector = NDArray[np.float32]
+from model_service.models.inputs import ModelInputs, Vector
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _SECONDS_PER_DAY = 86_400.0
@@ -65,15 +63,20 @@ class Feature:
 def feature_vector(snapshot: MarketSnapshot, context: DecisionContext) -> Vector:
     """The features, shape (F,), unaligned, in the order of `FEATURES`; what is unknown or not finite is NaN.
 
-    Never raises, whatever floats the arguments hold.
+    Never raises, whatever floats the arguments hold: a value that cannot be computed (a division by zero, the logarithm
+    of a negative number) is unknown.
     """
-    values = np.array([feature.compute(snapshot, context) for feature in FEATURES], dtype=np.float64)
+    try:
+        computed = [feature.compute(snapshot, context) for feature in FEATURES]
+    except (ArithmeticError, ValueError):
+        computed = [_value_or_nan(feature, snapshot, context) for feature in FEATURES]
+    values = np.array(computed, dtype=np.float64)
     values[~(np.abs(values) <= _FLOAT32_MAX)] = np.nan
     return values.astype(np.float32)
 
 
 def align_to_side(features: Vector, side_signs: NDArray[np.generic]) -> Vector:
-    """Rows as a model takes them: directional columns times the row's sign, and `side` itself as the last column.
+    """Rows as a model that is trained today takes them; see `ModelInputs.rows`.
 
     Args:
         features: unaligned, shape (n, F).
@@ -85,17 +88,7 @@ def align_to_side(features: Vector, side_signs: NDArray[np.generic]) -> Vector:
     Raises:
         ValueError: a shape does not fit, or a sign is neither +1 nor -1.
     """
-    signs = np.asarray(side_signs, dtype=np.float32)
-    if features.ndim != 2 or features.shape[1] != len(FEATURES) or signs.shape != (len(features),):
-        expected = f"(n, {len(FEATURES)}) and (n,)"
-        raise ValueError(f"features {features.shape} and side signs {signs.shape} given; the shapes must be {expected}")
-    if not np.all(np.abs(signs) == 1.0):
-        raise ValueError("a side sign is neither +1 (buy) nor -1 (sell)")
-    aligned = np.empty((len(features), len(MODEL_INPUT_NAMES)), dtype=np.float32)
-    aligned[:, :-1] = features
-    aligned[:, _DIRECTIONAL] *= signs[:, None]
-    aligned[:, -1] = signs
-    return aligned
+    return TODAY.rows(features, side_signs)
 
 
 def encode_features(vector: Vector) -> bytes:
@@ -119,6 +112,13 @@ def decode_features(data: bytes) -> Vector:
     if len(data) != expected:
         raise ValueError(f"{len(data)} bytes of features given; {FEATURE_SET} has {expected}: read them by their set")
     return np.frombuffer(data, dtype="<f4").astype(np.float32)
+
+
+def _value_or_nan(feature: Feature, snapshot: MarketSnapshot, context: DecisionContext) -> float:
+    try:
+        return feature.compute(snapshot, context)
+    except (ArithmeticError, ValueError):
+        return NAN
 
 
 def _indicator(name: str) -> Compute:
@@ -226,18 +226,13 @@ FEATURES: tuple[Feature, ...] = (
     _symmetric("recent_fill_ratio", lambda _, context: context.recent_fill_ratio),
     _symmetric("recent_win_rate", lambda _, context: context.recent_win_rate),
 )
-"""The declared list: adding a feature is one entry here, and makes a new feature set."""
+"""The declared list: adding a feature is one entry here, and makes a new feature set (docs/adding-a-feature.md)."""
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
-MODEL_INPUT_NAMES: tuple[str, ...] = (*FEATURE_NAMES, "side")
+DIRECTIONAL_NAMES: frozenset[str] = frozenset(feature.name for feature in FEATURES if feature.directional)
+TODAY = ModelInputs(FEATURE_NAMES, DIRECTIONAL_NAMES, FEATURE_NAMES)
+"""What a model that is trained now reads."""
 
-
-def _feature_set() -> str:
-    lines = "\n".join(f"{feature.name} {'directional' if feature.directional else 'symmetric'}" for feature in FEATURES)
-    return f"f1-{hashlib.sha256(lines.encode()).hexdigest()[:8]}"
-
-
-FEATURE_SET: str = _feature_set()
-"""Names the order, names and directions of the features; a model serves only the set that it was trained on."""
-
-_DIRECTIONAL = np.array([index for index, feature in enumerate(FEATURES) if feature.directional])
+MODEL_INPUT_NAMES: tuple[str, ...] = TODAY.names
+FEATURE_SET: str = TODAY.feature_set
+"""The name of the list, stored with every vector; what other lists held is in the table `feature_sets`."""

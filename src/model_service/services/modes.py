@@ -157,24 +157,24 @@ class Modes:
     async def _load_first_intact(self, strategy_id: str, now: datetime) -> str | None:
         version = await self._registry.active(strategy_id)
         tried: set[str] = set()
+        reason = ""
         while version is not None and version.version not in tried:
             tried.add(version.version)
             try:
                 self._models[strategy_id] = self._load(version)
             except ArtifactDamaged as error:
+                reason = error.reason
                 log.error("artifact_refused", strategy=strategy_id, version=version.version, error=str(error))
                 version = await self._registry.previous(strategy_id, version.version)
                 continue
             self._active[strategy_id] = version
             if len(tried) > 1:
                 await self._registry.activate(
-                    strategy_id, version.version, actor="service", reason="artifact_damaged", forced=False, now=now
+                    strategy_id, version.version, actor="service", reason=reason, forced=False, now=now
                 )
             return version.version
         if tried:
-            await self._registry.activate(
-                strategy_id, None, actor="service", reason="artifact_damaged", forced=False, now=now
-            )
+            await self._registry.activate(strategy_id, None, actor="service", reason=reason, forced=False, now=now)
         return None
 
     def _load(self, version: ModelVersion) -> ModelPolicy:

@@ -7,8 +7,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from model_service.config.clock import Clock
-from model_service.models.artifact import ArtifactDamaged
-from model_service.models.features import FEATURE_SET
+from model_service.models.artifact import ArtifactDamaged, ArtifactIncompatible
 from model_service.services.errors import NotFound, Refused
 from model_service.services.modes import Modes
 from model_service.services.ports import ModelVersion, RegistryStore, TrainingType
@@ -33,8 +32,8 @@ class ServiceOperations:
 
         Raises:
             NotFound: when there is no such version.
-            Refused: when it belongs to another strategy, has not passed the gate and is not forced, was made for other
-                features, or its files are damaged. Nothing has changed then.
+            Refused: when it belongs to another strategy, has not passed the gate and is not forced, reads a feature
+                that this service does not compute, or its files are damaged. Nothing has changed then.
         """
         row = await self._registry.get(version)
         if row is None:
@@ -121,9 +120,6 @@ class ServiceOperations:
         return target
 
     def _check(self, row: ModelVersion, force: bool) -> None:
-        if row.feature_set != FEATURE_SET:
-            message = f"{row.version} was made for features {row.feature_set}; this service computes {FEATURE_SET}."
-            raise Refused("other_features", message)
         if not row.gate_passed and not force:
             message = (
                 f"{row.version} has not passed the promotion gate; its detail lists the conditions. force overrides it."
@@ -136,6 +132,9 @@ class ServiceOperations:
             await self._modes.activate(
                 strategy_id, row, actor=actor, reason=reason, forced=forced, now=self._clock.now()
             )
+        except ArtifactIncompatible as error:
+            message = f"{row.version} cannot speak here: {error}. The present version keeps speaking."
+            raise Refused("other_features", message) from error
         except ArtifactDamaged as error:
             message = f"The files of {row.version} do not verify: {error}. The present version keeps speaking."
             raise Refused("artifact_damaged", message) from error
