@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from model_service.models.calibration import Calibration
-from model_service.models.intervals import BLOCKS, block_ratio, student_t_quantile
+from model_service.models.intervals import moving_ratio
 from model_service.models.metrics import ECE_BINS, Array
 
 LEVEL = 0.90
-METHOD = "Wilson score, widened to 10 contiguous blocks with t where overlapping outcomes ask for it"
+METHOD = "Wilson score, widened to moving blocks of 2 horizons where overlapping outcomes ask for it"
 _TAIL = 0.95
 
 
-def reliability(calibration: Calibration, labels: Array, probability: Array) -> dict[str, Any]:
+def reliability(
+    calibration: Calibration, labels: Array, probability: Array, decided_us: Array, horizon_us: int
+) -> dict[str, Any]:
     """The calibration of a version, and its bins on the test block; plain numbers for JSON.
 
     The bins are those of the metric `ece`: ECE_BINS parts of as equal numbers of rows as can be, by probability.
@@ -25,6 +27,8 @@ def reliability(calibration: Calibration, labels: Array, probability: Array) -> 
     Args:
         labels: of the test block, 0 or 1, (n,), in time order.
         probability: calibrated, of the side that was traded, (n,).
+        decided_us: decision times, (n,).
+        horizon_us: H.
     """
     return {
         "method": calibration.method,
@@ -37,19 +41,24 @@ def reliability(calibration: Calibration, labels: Array, probability: Array) -> 
         "share_of_wins_test": round(float(np.mean(labels)), 6),
         "level": LEVEL,
         "interval_method": METHOD,
-        "bins": bins(labels, probability),
+        "bins": bins(labels, probability, decided_us, horizon_us),
     }
 
 
-def bins(labels: Array, probability: Array, count: int = ECE_BINS) -> list[dict[str, float]]:
+def bins(
+    labels: Array, probability: Array, decided_us: Array, horizon_us: int, count: int = ECE_BINS
+) -> list[dict[str, float]]:
     """Per bin: rows, lowest, highest and mean probability, share of wins with its two-sided interval.
 
     Args:
         labels: 0 or 1, (n,), in time order.
         probability: calibrated, (n,).
+        decided_us: decision times, (n,).
+        horizon_us: H.
     """
     order = np.argsort(probability, kind="stable")
-    return [_bin(labels, probability, rows) for rows in np.array_split(order, count) if len(rows)]
+    parts = [np.sort(rows) for rows in np.array_split(order, count) if len(rows)]
+    return [_bin(labels[rows], probability[rows], decided_us[rows], 2 * horizon_us) for rows in parts]
 
 
 def wilson(share: float, rows: int, level: float) -> tuple[float, float]:
@@ -65,20 +74,19 @@ def wilson(share: float, rows: int, level: float) -> tuple[float, float]:
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
-def _bin(labels: Array, probability: Array, rows: Array) -> dict[str, float]:
-    inside = np.zeros(len(labels))
-    inside[rows] = 1.0
-    share = float(np.mean(labels[rows]))
-    lower, upper = wilson(share, len(rows), LEVEL)
-    error = student_t_quantile(_TAIL, BLOCKS - 1) * block_ratio(labels * inside, inside).standard_error
-    if math.isfinite(error):
-        lower, upper = max(0.0, min(lower, share - error)), min(1.0, max(upper, share + error))
+def _bin(labels: Array, probability: Array, decided_us: Array, window_us: int) -> dict[str, float]:
+    """One bin, its rows in time order; those outside of it have no part in the error of its share."""
+    share = float(np.mean(labels))
+    lower, upper = wilson(share, len(labels), LEVEL)
+    moving = moving_ratio(labels.astype(np.float64), decided_us, window_us)
+    if math.isfinite(moving.standard_error):
+        lower, upper = min(lower, moving.lower(_TAIL)), max(upper, moving.upper(_TAIL))
     return {
-        "rows": len(rows),
-        "lowest_probability": round(float(np.min(probability[rows])), 6),
-        "highest_probability": round(float(np.max(probability[rows])), 6),
-        "mean_probability": round(float(np.mean(probability[rows])), 6),
+        "rows": len(labels),
+        "lowest_probability": round(float(np.min(probability)), 6),
+        "highest_probability": round(float(np.max(probability)), 6),
+        "mean_probability": round(float(np.mean(probability)), 6),
         "share_of_wins": round(share, 6),
-        "lower": round(lower, 6),
-        "upper": round(upper, 6),
+        "lower": round(max(0.0, lower), 6),
+        "upper": round(min(1.0, upper), 6),
     }

@@ -141,7 +141,13 @@ def conclude(
     evaluation = _evaluate(job, held_out, fitted, served)
     explained = {
         "importance": importance(fitted, held_out.test, job.seed),
-        "calibration": reliability(served.calibration, evaluation.labels, evaluation.probability),
+        "calibration": reliability(
+            served.calibration,
+            evaluation.labels,
+            evaluation.probability,
+            evaluation.test.decided_us,
+            evaluation.horizon_us,
+        ),
     }
     candidate = _candidate(job, facts, fitted, evaluation, explained)
     files[MANIFEST_FILE] = _manifest(job, facts, _metric(candidate, "accuracy_at_threshold"))
