@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from model_service.learning.explanation import Explainer
 from model_service.models.calibration import Calibration
-from model_service.models.features import FEATURES
+from model_service.models.features import FEATURE_NAMES
 from model_service.models.job import Explanation, FeatureContribution, SideExplanation
+from model_service.models.manifest import read_inputs
 
 SIDES: Sequence[tuple[Literal["buy", "sell"], int]] = (("buy", 1), ("sell", -1))
 
@@ -27,15 +28,16 @@ def explain_decision(
     """The explanation of one decision.
 
     Args:
-        manifest: of the version; its `features` name the inputs in order, `side` comes last.
+        manifest: of the version.
         values: what was known at the decision, by feature, not aligned; one that is missing or not finite is unknown.
 
     Raises:
-        ValueError: the version reads a feature of which this program does not know how it turns with the side.
+        ValueError: the version reads a feature that this program does not compute, or the manifest is not one.
     """
-    names = [str(name) for name in manifest["features"]]
-    known = np.array([_known(values.get(name, math.nan)) for name in names], dtype=np.float32)
-    aligned = np.array([np.append(known * _turns(names, sign), sign) for _, sign in SIDES], dtype=np.float32)
+    inputs = read_inputs(manifest)
+    today = np.array([_known(values.get(name, math.nan)) for name in FEATURE_NAMES], dtype=np.float32)
+    aligned = inputs.rows(np.stack([today, today]), np.array([sign for _, sign in SIDES]))
+    known = [_known(values.get(name, math.nan)) for name in inputs.features]
     parts = explainer.contributions(aligned)
     probability = calibration.probability(parts.scores)
     expected = calibration.expected_net_return(probability)
@@ -48,7 +50,7 @@ def explain_decision(
             score=float(parts.scores[row]),
             probability=float(probability[row]),
             expected_net_return=float(expected[row]),
-            contributions=_contributions([*names, "side"], np.append(known, sign), aligned[row], parts.values[row]),
+            contributions=_contributions(inputs.names, [*known, sign], aligned[row], parts.values[row]),
         )
 
     return Explanation(
@@ -64,16 +66,8 @@ def explain_decision(
     )
 
 
-def _turns(names: Sequence[str], sign: int) -> NDArray[np.float32]:
-    directional = {feature.name: feature.directional for feature in FEATURES}
-    strange = [name for name in names if name not in directional]
-    if strange:
-        raise ValueError(f"the version reads {', '.join(strange)}, which this program does not compute")
-    return np.array([sign if directional[name] else 1 for name in names], dtype=np.float32)
-
-
 def _contributions(
-    names: Sequence[str], values: NDArray[Any], aligned: NDArray[Any], parts: NDArray[Any]
+    names: Sequence[str], values: Sequence[float], aligned: NDArray[Any], parts: NDArray[Any]
 ) -> list[FeatureContribution]:
     columns = zip(names, values, aligned, parts, strict=True)
     return [
