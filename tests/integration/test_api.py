@@ -63,9 +63,16 @@ async def test_models_are_listed_newest_first_with_what_is_known_of_their_qualit
 ) -> None:
     await add_version(database, "v1", trained_at=minutes_ago(60))
     await add_version(database, "v2", is_active=True)
-    await add_version(database, "v2.1", strategy_id=None, model_type="sgd_classifier", gate_passed=False)
+    await add_version(
+        database, "v2.1", strategy_id=None, model_type="sgd_classifier", gate_passed=False,
+        gate=[
+            {"number": 1, "condition": "trades taken", "value": 3, "threshold": 30, "passed": False},
+            {"number": 2, "condition": "accuracy", "value": 0.61, "threshold": 0.75, "passed": False},
+        ],
+    )  # fmt: skip
     await add_metric(database, "v2", "accuracy", 0.7, age=10)
-    await add_metric(database, "v2", "accuracy", 0.8)
+    interval = {"lower": 0.76, "upper": 0.84, "level": 0.9, "method": "moving blocks"}
+    await add_metric(database, "v2", "accuracy", 0.8, metadata=interval)
     await add_metric(database, "v2", "accuracy", 0.6, of="live")
     await add_metric(database, "v2", "sharpe_ratio", 1.5, metric_type="trading_performance")
     await add_metric(database, "v1", "accuracy", 0.5, of="live")
@@ -73,9 +80,14 @@ async def test_models_are_listed_newest_first_with_what_is_known_of_their_qualit
     body = await get(client, "/api/v1/models")
 
     assert {model["version"]: model["quality_metrics_summary"] for model in body["models"]} == {
-        "v2": {"accuracy": 0.8, "sharpe_ratio": 1.5},
+        "v2": {"accuracy": 0.8, "accuracy_lower": 0.76, "accuracy_upper": 0.84, "sharpe_ratio": 1.5},
         "v2.1": {},
         "v1": {"accuracy": 0.5},
+    }
+    assert {model["version"]: model["rejection"] for model in body["models"]} == {
+        "v2": None,
+        "v2.1": "accuracy 0.61 against 0.75; 1 more condition not met",
+        "v1": None,
     }
     assert [model["version"] for model in body["models"]][-1] == "v1"
     assert body["total"] == 3
@@ -92,8 +104,11 @@ async def test_models_are_listed_newest_first_with_what_is_known_of_their_qualit
         "is_warmup_mode": False,
         "gate_passed": True,
         "feature_set": "f1-00000000",
-        "quality_metrics_summary": {"accuracy": 0.8, "sharpe_ratio": 1.5},
-    }
+        "rejection": None,
+        "quality_metrics_summary": {
+            "accuracy": 0.8, "accuracy_lower": 0.76, "accuracy_upper": 0.84, "sharpe_ratio": 1.5,
+        },
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -121,12 +136,19 @@ async def test_models_are_filtered_and_paged(
 
 
 async def test_a_version_in_detail(client: httpx.AsyncClient, database: Database) -> None:
-    await add_version(database, "v1")
-    await add_metric(database, "v1", "accuracy", 0.8)
+    failed = {
+        "number": 3, "condition": "ece", "value": 0.2, "threshold": 0.125, "comparison": "at_most", "passed": False,
+        "detail": "of 400 rows",
+    }  # fmt: skip
+    await add_version(database, "v1", gate=[{"number": 2, "condition": "accuracy", "passed": True}, failed])
+    interval = {"lower": 0.76, "upper": 0.84, "level": 0.9, "method": "moving blocks"}
+    await add_metric(database, "v1", "accuracy", 0.8, metadata={"dataset_split": "test", **interval})
     body = await get(client, "/api/v1/models/v1")
     assert body["file_path"] == "/models/v1/serving.onnx"
     assert body["training_config"] == {"seed": 7}
-    assert body["gate"] == [{"number": 2, "condition": "accuracy", "passed": True}]
+    unknown = {"value": None, "threshold": None, "comparison": None, "detail": ""}
+    assert body["gate"] == [{"number": 2, "condition": "accuracy", "passed": True, **unknown}, failed]
+    assert body["shortfalls"] == ["ece: 0.2, at most 0.125 is asked for; missed by 0.0750"]
     assert body["quality_metrics"] == [
         {
             "id": str(identifier("v1/accuracy/test/0")),
@@ -136,7 +158,8 @@ async def test_a_version_in_detail(client: httpx.AsyncClient, database: Database
             "slice": "test",
             "evaluated_at": "2026-11-23T15:52:43Z",
             "evaluation_dataset_size": 400,
-            "metadata": {"dataset_split": "test"},
+            **interval,
+            "metadata": {"dataset_split": "test", **interval},
         }
     ]
 
@@ -235,7 +258,12 @@ async def test_a_waiting_run_is_not_training(client: httpx.AsyncClient, database
 
 
 async def test_runs_are_listed_and_shown_with_cause_and_verdict(client: httpx.AsyncClient, database: Database) -> None:
-    gate = [{"number": 1, "value": None, "passed": False}]
+    gate = [
+        {
+            "number": 2, "condition": "accuracy", "value": 0.61, "threshold": 0.75, "comparison": "at_least",
+            "passed": False, "detail": "",
+        }
+    ]  # fmt: skip
     refused = await add_run(database, "refused", "refused", error_code="too_few_rows", error_hint="wait for 500 more")
     await add_run(
         database,
@@ -257,6 +285,9 @@ async def test_runs_are_listed_and_shown_with_cause_and_verdict(client: httpx.As
     ]
     assert (body["total"], body["runs"][1]["run_id"]) == (2, str(refused))
     assert (shown["gate"], shown["dataset_report"], shown["version"]) == (gate, {"rows": 9}, "v1")
+    assert shown["shortfalls"] == ["accuracy: 0.61, at least 0.75 is asked for; missed by 0.140"]
+    without = await get(client, f"/api/v1/training/runs/{identifier('refused')}")
+    assert (without["gate"], without["shortfalls"]) == (None, [])
 
 
 async def test_strategies_stand_with_mode_version_and_counts(client: httpx.AsyncClient, database: Database) -> None:

@@ -22,6 +22,7 @@ from model_service.api.schemas import (
 )
 from model_service.database import queries
 from model_service.database.connection import Database
+from model_service.models.verdict import judged, rejection, shortfalls
 from model_service.services.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
@@ -88,12 +89,20 @@ async def _detail(database: Database, version: str) -> ModelVersionDetail:
     if row is None:
         raise _no_such(version)
     metrics = await queries.quality_metrics(database, row["id"])
-    return ModelVersionDetail.model_validate({**_summary(row), "quality_metrics": metrics})
+    return ModelVersionDetail.model_validate(
+        {**_summary(row), "quality_metrics": metrics, "shortfalls": shortfalls(judged(row["gate"]))}
+    )
 
 
 def _summary(row: queries.Row) -> dict[str, object]:
-    summary = QualityMetricsSummary(accuracy=row["accuracy"], sharpe_ratio=row["sharpe_ratio"])
-    return {**row, "quality_metrics_summary": summary}
+    interval = row["accuracy_metadata"] or {}
+    summary = QualityMetricsSummary(
+        accuracy=row["accuracy"],
+        accuracy_lower=interval.get("lower"),
+        accuracy_upper=interval.get("upper"),
+        sharpe_ratio=row["sharpe_ratio"],
+    )
+    return {**row, "quality_metrics_summary": summary, "rejection": rejection(judged(row["gate"]))}
 
 
 def _no_such(version: str) -> NotFound:

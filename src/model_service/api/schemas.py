@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from model_service.api.parameters import Reason, Text
@@ -110,6 +111,8 @@ class QualityMetricsSummary(Body):
     """Of the test; of live trading where there was no test. A number that is not known is left out."""
 
     accuracy: Annotated[float, Field(ge=0, le=1)] | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_none)
+    accuracy_lower: float | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_none)
+    accuracy_upper: float | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_none)
     sharpe_ratio: float | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_none)
 
 
@@ -128,6 +131,7 @@ class ModelVersionSummary(Body):
     is_warmup_mode: bool
     gate_passed: bool
     feature_set: str
+    rejection: str | None = Field(description="Why the gate refused it, in short; null when it passed.")
     quality_metrics_summary: QualityMetricsSummary
 
 
@@ -150,7 +154,32 @@ class QualityMetric(Body):
     slice: Literal["test", "live"]
     evaluated_at: datetime
     evaluation_dataset_size: int | None
+    lower: Number = Field(default=None, description="Of the interval; null where there is none.")
+    upper: Number = None
+    level: Number = Field(default=None, description="How often such an interval holds the true value.")
+    method: str | None = Field(default=None, description="How the interval was found.")
     metadata: Annotated[dict[str, Any] | None, Finite]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_interval(cls, row: Any) -> Any:
+        """The interval stands in the metadata of the row."""
+        known = (row.get("metadata") or {}) if isinstance(row, Mapping) else {}
+        return {**{name: known.get(name) for name in ("lower", "upper", "level", "method")}, **row} if known else row
+
+
+class GateCondition(Body):
+    """One condition of the promotion gate as it was judged; all have to be met."""
+
+    number: int = Field(description="Which of the seven kinds it is.")
+    condition: str
+    value: Number = None
+    threshold: Number = None
+    comparison: Literal["at_least", "above", "at_most", "below"] | None = Field(
+        default=None, description="How the value must stand to the threshold."
+    )
+    passed: bool
+    detail: str = ""
 
 
 class ModelVersionDetail(ModelVersionSummary):
@@ -159,7 +188,8 @@ class ModelVersionDetail(ModelVersionSummary):
     file_path: str
     training_config: Object
     report: Object
-    gate: Annotated[list[dict[str, Any]], Finite]
+    gate: list[GateCondition]
+    shortfalls: list[str] = Field(description="A sentence for each condition that is not met: by how much it missed.")
     quality_metrics: list[QualityMetric]
 
 
@@ -254,7 +284,8 @@ class TrainingRunDetail(TrainingRun):
     """A run with its data set report and the verdict of the gate, condition by condition."""
 
     dataset_report: Annotated[dict[str, Any] | None, Finite]
-    gate: Annotated[list[dict[str, Any]] | None, Finite]
+    gate: list[GateCondition] | None
+    shortfalls: list[str] = Field(description="A sentence for each condition that is not met: by how much it missed.")
 
 
 class StrategyCounts(Body):

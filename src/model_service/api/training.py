@@ -22,6 +22,7 @@ from model_service.api.schemas import (
     TrainingStatus,
 )
 from model_service.database import queries
+from model_service.models.verdict import judged, shortfalls
 from model_service.services.errors import NotFound, Refused
 
 LEAST_PROGRESS_TO_ESTIMATE_FROM = 0.05
@@ -84,7 +85,7 @@ async def get_training_run(
     row = await queries.training_run(context.database, run_id)
     if row is None:
         raise NotFound("unknown_run", f"there is no training run {run_id}; GET /api/v1/training/runs lists them")
-    return TrainingRunDetail.model_validate(dict(row))
+    return TrainingRunDetail.model_validate({**row, "shortfalls": shortfalls(judged(row["gate"] or []))})
 
 
 def _current(row: queries.Row, now: datetime) -> CurrentTraining:

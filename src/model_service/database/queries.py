@@ -30,16 +30,17 @@ class Page:
 
 VERSION_COLUMNS = """
     v.id, v.version, v.strategy_id, v.model_type, v.parent_version, v.trained_at, v.training_duration_seconds,
-    v.training_dataset_size, v.is_active, v.is_warmup_mode, v.gate_passed, v.feature_set,
-    quality.accuracy, quality.sharpe_ratio"""
+    v.training_dataset_size, v.is_active, v.is_warmup_mode, v.gate_passed, v.feature_set, v.gate,
+    quality.accuracy, quality.accuracy_metadata, quality.sharpe_ratio"""
 
 VERSION_TABLES = """
     FROM model_service.model_versions v
     LEFT JOIN LATERAL (
         SELECT max(latest.metric_value) FILTER (WHERE latest.metric_name = 'accuracy') AS accuracy,
+               (array_agg(latest.metadata) FILTER (WHERE latest.metric_name = 'accuracy'))[1] AS accuracy_metadata,
                max(latest.metric_value) FILTER (WHERE latest.metric_name = 'sharpe_ratio') AS sharpe_ratio
         FROM (
-            SELECT DISTINCT ON (m.metric_name) m.metric_name, m.metric_value
+            SELECT DISTINCT ON (m.metric_name) m.metric_name, m.metric_value, m.metadata
             FROM model_service.model_quality_metrics m
             WHERE m.model_version_id = v.id AND m.metric_name IN ('accuracy', 'sharpe_ratio')
             ORDER BY m.metric_name, m.slice = 'test' DESC, m.evaluated_at DESC
@@ -50,7 +51,10 @@ VERSION_TABLES = """
 async def model_versions(
     database: Database, *, strategy_id: str | None, is_active: bool | None, limit: int, offset: int
 ) -> Page:
-    """Versions, newest first; `accuracy` and `sharpe_ratio` are of the test, of live trading where there was none."""
+    """Versions, newest first; `accuracy` and `sharpe_ratio` are of the test, of live trading where there was none.
+
+    `accuracy_metadata` holds the interval of the accuracy, `gate` the conditions.
+    """
     where = "WHERE ($1::text IS NULL OR v.strategy_id = $1) AND ($2::boolean IS NULL OR v.is_active = $2)"
     return await _page(
         database,
@@ -63,11 +67,10 @@ async def model_versions(
 
 
 async def model_version(database: Database, version: str) -> Row | None:
-    """The columns of the list and `file_path`, `training_config`, `report`, `gate`; None for an unknown version."""
+    """The columns of the list and `file_path`, `training_config`, `report`; None for an unknown version."""
     return _row(
         await database.fetchrow(
-            f"SELECT {VERSION_COLUMNS}, v.file_path, v.training_config, v.report, v.gate {VERSION_TABLES} "
-            "WHERE v.version = $1",
+            f"SELECT {VERSION_COLUMNS}, v.file_path, v.training_config, v.report {VERSION_TABLES} WHERE v.version = $1",
             version,
         )
     )
