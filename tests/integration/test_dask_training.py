@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import distributed
 import pytest
 
 from model_service.database.connection import Database
+from model_service.database.model_files import ModelFolder
 from model_service.models.artifact import LoadedModel
-from model_service.models.job import Candidate, TrainingJob
+from model_service.models.job import Candidate, Progress, TrainingJob
+from model_service.training_process import ChildLauncher, ChildProcess
 from tests.integration.test_training_worker import PASSWORD, job_on, run_child
 from tests.support.dask_cluster import DaskCluster, dask_cluster
 from tests.support.stored_samples import store
-from tests.support.training_rows import imbalance_rows
+from tests.support.training_rows import imbalance_rows, training_strategy
 
 ROWS = 6000
 Lines = list[dict[str, Any]]
+PATIENT = training_strategy(
+    training={"hyperparameters": {"rounds": 4000, "eta": 0.001}, "early_stopping_rounds": 1000, "walk_forward_folds": 0}
+)
+"""Boosts for so long that there is time to break something meanwhile."""
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +93,65 @@ async def test_both_engines_agree_and_a_cluster_repeats_itself(
     assert list((tmp_path / "datasets").iterdir()) == []
     again, _ = await candidate_of(dask_job(stored, tmp_path, cluster.address))
     assert again.files == dask.files
+
+
+async def test_a_lost_worker_costs_an_attempt(stored: Database, cluster: DaskCluster, tmp_path: Path) -> None:
+    strategy = training_strategy(training={"hyperparameters": {"rounds": 400, "eta": 0.01}})
+    child = await ChildLauncher().launch(dask_job(stored, tmp_path, cluster.address, strategy=strategy))
+    notes = []
+    async for line in child.lines():
+        if not isinstance(line, Progress):
+            break
+        notes.append(line.note)
+        if sum(note.startswith("round 10 ") for note in notes) == 1 and cluster.is_alive("w-1"):
+            cluster.kill("w-1")
+    try:
+        assert isinstance(line, Candidate), line
+        assert "a worker was lost in attempt 1 of 3" in notes
+        assert line.training_config["workers"] == 1
+    finally:
+        cluster.start_workers("w-1")
+
+
+async def test_a_killed_child_leaves_nothing_on_the_workers_and_bars_no_run(
+    stored: Database, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    files = ModelFolder(tmp_path / "models", tmp_path / "datasets")
+    child = await fitting(dask_job(stored, tmp_path, cluster.address, strategy=PATIENT))
+    assert len(list((tmp_path / "datasets" / ".run-1").iterdir())) >= 2
+    await child.kill()
+    await workers_are_free(cluster)
+    assert (tmp_path / "datasets" / ".run-1").exists(), "nobody was there to remove it"
+    files.sweep()
+    assert list((tmp_path / "datasets").iterdir()) == []
+    await candidate_of(dask_job(stored, tmp_path, cluster.address))
+
+
+async def test_runs_on_the_same_workers_take_turns(stored: Database, cluster: DaskCluster, tmp_path: Path) -> None:
+    first = await fitting(dask_job(stored, tmp_path, cluster.address, strategy=PATIENT))
+    (tmp_path / "second").mkdir()
+    second = await ChildLauncher().launch(dask_job(stored, tmp_path / "second", cluster.address))
+    async for line in second.lines():
+        if isinstance(line, Progress) and line.note.startswith("waiting for another run"):
+            await first.kill()
+    assert isinstance(line, Candidate), line
+
+
+async def fitting(job: TrainingJob) -> ChildProcess:
+    """A child whose workers have boosted ten rounds of many."""
+    child = await ChildLauncher().launch(job)
+    async for line in child.lines():
+        assert isinstance(line, Progress), line
+        if line.note.startswith("round 10 "):
+            return child
+    raise AssertionError("the child ended without a word")
+
+
+async def workers_are_free(cluster: DaskCluster) -> None:
+    """Returns when the one thread of every worker has done something for us; the scheduler then knows no other task."""
+    async with asyncio.timeout(10), distributed.Client(cluster.address, asynchronous=True) as client:
+        workers = list((await client.scheduler.identity())["workers"])
+        futures = [client.submit(os.getpid, workers=[worker], pure=False) for worker in workers]
+        assert len(set(await client.gather(futures))) == len(workers) == 2
+        keys = await client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
+        assert set(keys) == {future.key for future in futures}

@@ -34,6 +34,10 @@ class DaskCluster:
         for name in names:
             self._wait(name, "Registered to:")
 
+    def is_alive(self, name: str) -> bool:
+        """Whether nobody has killed it."""
+        return name in self._processes
+
     def kill(self, name: str) -> None:
         """SIGKILL; returns when it is gone."""
         process = self._processes.pop(name)

@@ -155,21 +155,26 @@ async def connected(address: str) -> AsyncIterator[Cluster]:
 
     Raises RunBroken with `dask_scheduler_unavailable`.
     """
-    try:
-        client = await distributed.Client(address, asynchronous=True, timeout=CONNECT_SECONDS, name="model-service")
-    except (OSError, ValueError) as error:
-        raise RunBroken(
-            "dask_scheduler_unavailable",
-            f"no Dask scheduler answers at {address} within {CONNECT_SECONDS:g} s; start it (dask scheduler), or "
-            "correct DASK_SCHEDULER_ADDRESS.",
-        ) from error
+    client = distributed.Client(address, asynchronous=True, timeout=CONNECT_SECONDS, name="model-service")
     cluster = Cluster(client, address)
     try:
+        await _connect(client, address)
         yield cluster
     except (CommClosedError, CancelledError) as error:
         raise cluster.lost() from error
     finally:
         await client.close(timeout=CLOSE_SECONDS)
+
+
+async def _connect(client: distributed.Client, address: str) -> None:
+    try:
+        await client
+    except Exception as error:  # what another program at that port says is anything, to Dask even a want of memory
+        raise RunBroken(
+            "dask_scheduler_unavailable",
+            f"no Dask scheduler answers at {address} within {CONNECT_SECONDS:g} s; start it (dask scheduler), or "
+            "correct DASK_SCHEDULER_ADDRESS.",
+        ) from error
 
 
 def installation() -> dict[str, str]:
