@@ -144,3 +144,17 @@ def test_rows_that_are_in_order_are_not_copied() -> None:
     cleaned = dataset_from_rows(rows)[0].features
     assert np.isnan(cleaned[3, 5])
     assert np.isinf(rows["features"][3, 5]), "the rows belong to the caller"
+
+
+def test_uniqueness_as_it_is_counted_moment_by_moment() -> None:
+    """Random intervals of three assets against a count of who covers each unit of time; gaps and ties among them."""
+    rng = np.random.default_rng(5)
+    starts = np.sort(rng.integers(0, 120, 80))
+    intervals = [(int(start), int(start + length)) for start, length in zip(starts, rng.integers(1, 9, 80), strict=True)]
+    assets = tuple(int(code) for code in rng.choice([2, 7, 9], 80))
+    expected = []
+    for (start, end), asset in zip(intervals, assets, strict=True):
+        others = [interval for interval, other in zip(intervals, assets, strict=True) if other == asset]
+        shares = [1 / sum(first <= moment < last for first, last in others) for moment in range(start, end)]
+        expected.append(sum(shares) / (end - start))
+    assert average_uniqueness(with_intervals(*intervals, assets=assets)) == pytest.approx(expected, rel=1e-12)

@@ -232,10 +232,12 @@ def average_uniqueness(dataset: Outlined) -> NDArray[np.float64]:
     The mean over the interval of 1 / (number of label intervals of the same asset that cover the moment)
     [Lopez de Prado, Advances in Financial Machine Learning, 2018, ch. 4], in continuous time.
     """
-    unique = np.ones(len(dataset), dtype=np.float64)
-    for code in np.unique(dataset.asset_codes):
-        rows = dataset.asset_codes == code
-        unique[rows] = _interval_uniqueness(dataset.decided_us[rows], dataset.exit_us[rows])
+    by_asset = np.argsort(dataset.asset_codes, kind="stable")
+    starts, ends = dataset.decided_us[by_asset], dataset.exit_us[by_asset]
+    borders = np.flatnonzero(np.diff(dataset.asset_codes[by_asset])) + 1
+    unique = np.empty(len(dataset), dtype=np.float64)
+    for rows in np.split(np.arange(len(dataset)), borders):
+        unique[by_asset[rows]] = _interval_uniqueness(starts[rows], ends[rows])
     return unique
 
 
@@ -246,13 +248,14 @@ def training_weights(dataset: Outlined) -> NDArray[np.float32]:
 
 
 def _interval_uniqueness(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
-    moments = np.unique(np.concatenate((starts, ends)))
-    first, last = np.searchsorted(moments, starts), np.searchsorted(moments, ends)
-    steps = np.bincount(first, minlength=len(moments)) - np.bincount(last, minlength=len(moments))
-    concurrent = np.cumsum(steps)[:-1]
-    lengths = np.diff(moments).astype(np.float64)
-    own = np.concatenate(([0.0], np.cumsum(lengths / np.maximum(concurrent, 1))))
-    shares: NDArray[np.float64] = (own[last] - own[first]) / (ends - starts)
+    """Of intervals of one asset, (n,): what has been covered, moment by moment shared by all, is added up once."""
+    moments = np.concatenate((starts, ends))
+    order = np.argsort(moments, kind="stable")  # two runs that rise, nearly: merging them takes one pass
+    concurrent = np.cumsum(np.where(order < len(starts), 1, -1))[:-1]
+    own = np.zeros(len(moments), dtype=np.float64)
+    # Between two intervals nothing is covered, and the difference below never spans such a gap.
+    own[order[1:]] = np.cumsum(np.diff(moments[order]) / np.maximum(concurrent, 1))
+    shares: NDArray[np.float64] = (own[len(starts) :] - own[: len(starts)]) / (ends - starts)
     return shares
 
 
