@@ -9,6 +9,7 @@ import pytest
 
 from model_service.learning.dataset import (
     Dataset,
+    Outline,
     average_uniqueness,
     dataset_from_rows,
     evaluation_span_us,
@@ -150,11 +151,11 @@ def test_uniqueness_as_it_is_counted_moment_by_moment() -> None:
     """Random intervals of three assets against a count of who covers each unit of time; gaps and ties among them."""
     rng = np.random.default_rng(5)
     starts = np.sort(rng.integers(0, 120, 80))
-    intervals = [(int(start), int(start + length)) for start, length in zip(starts, rng.integers(1, 9, 80), strict=True)]
-    assets = tuple(int(code) for code in rng.choice([2, 7, 9], 80))
+    rows = Outline(starts, starts + rng.integers(1, 9, 80), np.zeros(80, np.int8), rng.choice([2, 7, 9], 80))
+    intervals = list(zip(rows.decided_us.tolist(), rows.exit_us.tolist(), rows.asset_codes.tolist(), strict=True))
     expected = []
-    for (start, end), asset in zip(intervals, assets, strict=True):
-        others = [interval for interval, other in zip(intervals, assets, strict=True) if other == asset]
-        shares = [1 / sum(first <= moment < last for first, last in others) for moment in range(start, end)]
+    for start, end, asset in intervals:
+        rivals = [(first, last) for first, last, other in intervals if other == asset]
+        shares = [1 / sum(first <= moment < last for first, last in rivals) for moment in range(start, end)]
         expected.append(sum(shares) / (end - start))
-    assert average_uniqueness(with_intervals(*intervals, assets=assets)) == pytest.approx(expected, rel=1e-12)
+    assert average_uniqueness(rows) == pytest.approx(expected, rel=1e-12)
