@@ -10,7 +10,10 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure: `value` and `floor` in `unit`, and their ratio, from `n` alternating repetitions."""
+    """One figure: `value` and `floor` in `unit`, and their ratio, from `n` alternating repetitions.
+
+    `limit` is what the ratio may be at most; None where none is promised.
+    """
 
     name: str
     ratio: float
@@ -18,6 +21,7 @@ class Figure:
     floor: float
     unit: str
     n: int
+    limit: float | None = None
 
 
 def paired(

@@ -28,7 +28,7 @@ class Servers:
 @asynccontextmanager
 async def private_servers() -> AsyncIterator[Servers]:
     """Both servers, running. Raises NoRabbitmq where there is no RabbitMQ to start."""
-    async with _broker() as amqp_url, _database() as database:
+    async with _broker() as amqp_url, private_database() as database:
         yield Servers(amqp_url, database)
 
 
@@ -45,7 +45,8 @@ async def _broker() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _database() -> AsyncIterator[Database]:
+async def private_database() -> AsyncIterator[Database]:
+    """The database alone."""
     folder = make_open_folder()
     server = EmbeddedPostgres(folder / "postgres", durable=True)
     try:
