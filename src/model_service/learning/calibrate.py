@@ -13,6 +13,8 @@ Floats = NDArray[np.float64]
 ISOTONIC_FROM_ROWS = 1000
 _NEWTON_STEPS = 100
 _TOLERANCE = 1e-10
+_WORTHWHILE = 0.9
+"""A pass that leaves a larger share of the blocks than this is not repeated."""
 
 
 def fit_calibration(scores: Floats, labels: NDArray[Any], net_returns: Floats) -> Calibration:
@@ -66,9 +68,11 @@ def fit_isotonic(scores: Floats, wins: NDArray[np.bool_]) -> tuple[tuple[float, 
 
     Probabilities are held inside 1 / (n + 2) and 1 - 1 / (n + 2): n rows cannot show that anything is certain.
     """
-    unique, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    means = np.bincount(inverse, weights=wins) / counts
-    starts, pooled = _pool_adjacent_violators(means, counts.astype(np.float64))
+    order = np.argsort(scores)
+    ordered = scores[order]
+    first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    unique, counts = ordered[first], np.diff(np.append(first, len(scores)))
+    starts, pooled = _pool_adjacent_violators(np.add.reduceat(wins[order].astype(np.float64), first), counts)
     floor = 1.0 / (len(scores) + 2.0)
     held = np.clip(pooled, floor, 1.0 - floor)
     ends = np.append(starts[1:], len(unique)) - 1
@@ -107,17 +111,29 @@ def _loss(margins: Floats, targets: Floats) -> float:
     return float(np.sum(np.logaddexp(0.0, margins) - targets * margins))
 
 
-def _pool_adjacent_violators(means: Floats, counts: Floats) -> tuple[NDArray[np.intp], Floats]:
-    starts: list[int] = []
-    values: list[float] = []
-    masses: list[float] = []
-    for index, (mean, count) in enumerate(zip(means.tolist(), counts.tolist(), strict=True)):
-        start, value, mass = index, mean, count
-        while values and values[-1] >= value:
-            start, before, weight = starts.pop(), values.pop(), masses.pop()
-            value = (before * weight + value * mass) / (weight + mass)
-            mass += weight
-        starts.append(start)
-        values.append(value)
-        masses.append(mass)
-    return np.array(starts, dtype=np.intp), np.array(values)
+def _pool_adjacent_violators(sums: Floats, counts: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats]:
+    """Starts and means of the blocks of the best non-falling fit to the means sums / counts.
+
+    Which violators are pooled first does not matter. So whole runs that do not rise are pooled at once for as long as
+    that leaves much less to do, and what remains is gone through once from the left.
+    """
+    starts = np.arange(len(sums))
+    weights = counts.astype(np.float64)
+    while True:
+        means = sums / weights
+        rising = np.flatnonzero(np.append(True, means[1:] > means[:-1]))
+        if len(rising) > _WORTHWHILE * len(means):
+            break
+        starts, sums, weights = starts[rising], np.add.reduceat(sums, rising), np.add.reduceat(weights, rising)
+    return _pool_from_the_left(starts, sums, weights)
+
+
+def _pool_from_the_left(starts: NDArray[np.intp], sums: Floats, weights: Floats) -> tuple[NDArray[np.intp], Floats]:
+    blocks: list[tuple[int, float, float]] = []
+    for block in zip(starts.tolist(), sums.tolist(), weights.tolist(), strict=True):
+        pooled = block
+        while blocks and blocks[-1][1] * pooled[2] >= pooled[1] * blocks[-1][2]:
+            start, total, weight = blocks.pop()
+            pooled = start, total + pooled[1], weight + pooled[2]
+        blocks.append(pooled)
+    return np.array([start for start, _, _ in blocks], dtype=np.intp), np.array([total / w for _, total, w in blocks])
