@@ -13,7 +13,7 @@ DEV := $(VENV)/.dev-$(PLACE)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo run test faults bench lint format docs env-example requirements clean
+.PHONY: help demo run test faults bench study lint format docs env-example requirements clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1 \2/' | awk '{printf "  make %-14s", $$2; $$1=$$2=""; print substr($$0,3)}'
@@ -32,6 +32,9 @@ faults: $(DEV) ## what must survive kill -9, a broken network, a full disk; one 
 
 bench: $(DEV) ## ratios against the bare libraries, one JSON line per figure
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+study: $(DEV) ## large simulations: is the gate right? (ARGS="--only no-structure --markets 50"; goes on where it was)
+	@exec $(BIN)/python -m studies $(ARGS)
 
 lint: $(DEV) ## style, types, the import rule, generated files
 	$(BIN)/ruff check .
