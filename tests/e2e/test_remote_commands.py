@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from uuid import UUID
 
 from tests.e2e.process import KEY, command, environment, free_port, running
 
@@ -29,6 +30,13 @@ async def test_a_service_without_versions_says_so(open_folder: Path) -> None:
             ["momentum_v1: warmup, version none; 0 signals, 0 fills, 0 outcomes", "training: none"],
         ), errors
         assert await ask(service.port, "models", "list") == (0, "no versions yet\n", "")
+        assert await ask(service.port, "signals", "list") == (0, "no signals yet\n", "")
+        code, output, errors = await ask(service.port, "models", "show", "v9")
+        assert (code, output, "there is no version v9" in errors) == (3, "", True)
+        code, output, errors = await ask(service.port, "signals", "explain", str(UUID(int=1)))
+        assert (code, output, "there is no signal" in errors) == (3, "", True)
+        code, output, errors = await ask(service.port, "train", "--strategy", "momentum_v1", "--watch")
+        assert (code, output, "a full run needs" in errors) == (7, "", True)
 
 
 async def test_a_service_that_is_away_is_said_in_plain_words() -> None:

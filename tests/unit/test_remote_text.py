@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.error
 
-from model_service.cli.remote_text import cause, status_lines, version_lines
+from model_service.cli.remote_text import cause, status_lines
 
 COUNTS = {"signals": 12, "fills": 7, "outcomes": 3, "training_runs": 1}
 STRATEGIES = {
@@ -27,11 +27,6 @@ def test_what_does_not_work_and_what_is_switched_off_is_said() -> None:
         {"reasons": ["broker"]},
     )
     assert list(lines) == [FIRST_LINE, "training: 50 %", "not ready: broker", "notice: no orders"]
-
-
-def test_no_version_is_a_sentence() -> None:
-    assert list(version_lines({"models": []}, None)) == ["no versions yet"]
-    assert list(version_lines({"models": []}, "momentum_v1")) == ["no versions of momentum_v1 yet"]
 
 
 def test_a_failed_connection_is_told_without_python() -> None:

@@ -28,7 +28,7 @@ def condition(
         (condition(0.6103, 0.75), "accuracy: 0.61, at least 0.75 is asked for; missed by 0.140"),
         (condition(0.7499996, 0.75), "accuracy: 0.7499996, at least 0.75 is asked for; missed by 4e-07"),
         (condition(29, 30), "accuracy: 29, at least 30 is asked for; missed by 1"),
-        (condition(0, 0, "above"), "accuracy: 0, over 0 is asked for; missed by 0"),
+        (condition(0, 0, "above"), "accuracy: 0, over 0 is asked for"),
         (condition(-0.00051, -0.0005, "above"), "accuracy: -0.00051, over -0.0005 is asked for; missed by 0.0000100"),
         (condition(12345, 200, "at_most"), "accuracy: 12,345, at most 200 is asked for; missed by 12,145"),
         (condition(None, 0, "above", detail="no trade was taken"), "accuracy: no trade was taken"),

@@ -8,8 +8,10 @@ from model_service.cli.configuration import config_app
 from model_service.cli.database import db_app
 from model_service.cli.dead_letters import dlq_app
 from model_service.cli.demo import demo
-from model_service.cli.remote import models_app, status, train
+from model_service.cli.remote import models_app, status
 from model_service.cli.run import run
+from model_service.cli.signals import signals_app
+from model_service.cli.train import train
 
 app = typer.Typer(
     name="model-service",
@@ -22,6 +24,7 @@ app.command()(demo)
 app.command()(status)
 app.command()(train)
 app.add_typer(models_app, name="models", help="Versions: list, show, promote, roll back.")
+app.add_typer(signals_app, name="signals", help="Signals: list, explain.")
 app.add_typer(db_app, name="db", help="The schema in PostgreSQL: up, down, status, sql.")
 app.add_typer(dlq_app, name="dlq", help="Dead letters: list, show, requeue, drop.")
 app.add_typer(config_app, name="config", help="Settings: show, check.")

@@ -23,17 +23,6 @@ def status_lines(strategies: Answer, training: Answer, health: Answer, readiness
     yield from (f"notice: {notice}" for notice in health["notices"])
 
 
-def version_lines(models: Answer, strategy: str | None) -> Iterator[str]:
-    """One line for each version, a star before those that speak; a sentence when there is none."""
-    if not models["models"]:
-        yield "no versions yet" if strategy is None else f"no versions of {strategy} yet"
-    for row in models["models"]:
-        accuracy = (row.get("quality_metrics_summary") or {}).get("accuracy")
-        shown = f"{accuracy:.3f}" if accuracy is not None else "-"
-        mark, strategy_id = "*" if row["is_active"] else " ", row["strategy_id"] or "-"
-        yield f"{mark} {row['version']:8} {strategy_id:24} {row['model_type']:20} accuracy {shown}"
-
-
 def cause(error: OSError) -> str:
     """Why a connection failed, in the system's words.
 

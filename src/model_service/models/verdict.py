@@ -63,6 +63,11 @@ def requirement(condition: GateCondition) -> str:
     return f"{_WORDS[condition.comparison]}{_pair(condition)[1]}"
 
 
+def value_of(condition: GateCondition) -> str:
+    """The value, with as many digits as it takes to tell it from the threshold; a dash where it is not known."""
+    return _pair(condition)[0]
+
+
 def margin(condition: GateCondition) -> float | None:
     """How far the value lies from the threshold, above 0 on the side that passes; None where one is not known."""
     if condition.value is None or condition.threshold is None:
@@ -98,9 +103,9 @@ def _against(condition: GateCondition) -> str:
 def _shortfall(condition: GateCondition) -> str:
     if condition.value is None or condition.threshold is None:
         return f"{condition.condition}: {condition.detail or 'not known'}"
-    value, _ = _pair(condition)
-    missed = digits(abs(condition.value - condition.threshold))
-    return f"{condition.condition}: {value}, {requirement(condition)} is asked for; missed by {missed}"
+    asked = f"{condition.condition}: {value_of(condition)}, {requirement(condition)} is asked for"
+    missed = abs(condition.value - condition.threshold)
+    return f"{asked}; missed by {digits(missed)}" if missed > 0 else asked
 
 
 def _pair(condition: GateCondition) -> tuple[str, str]:
