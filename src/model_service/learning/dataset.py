@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from model_service.learning.refusal import Refused
 from model_service.learning.split import first_test_row
-from model_service.models.features import FEATURE_NAMES, align_to_side
+from model_service.models.features import FEATURE_NAMES, MODEL_INPUT_NAMES, align_to_side
 from model_service.models.samples import Rows, in_time_order
 
 LEAST_SPAN_HORIZONS = 30
-_BLOCK_ROWS = 1 << 16
+_BLOCK_ROWS = 1 << 13
 
 
 class Outlined(Protocol):
@@ -115,9 +115,15 @@ class Dataset:
             **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
         )
 
-    def inputs(self) -> NDArray[np.float32]:
-        """What a model reads: features aligned to the logged side, float32 (n, F + 1)."""
-        return align_to_side(self.features, self.side_signs)
+    def inputs(self, rows: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
+        """What a model reads of these rows, or of all: features aligned to the logged side, float32 (n, F + 1)."""
+        if rows is None:
+            rows = np.arange(len(self))
+        aligned = np.empty((len(rows), len(MODEL_INPUT_NAMES)), dtype=np.float32)
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            part = rows[start : start + _BLOCK_ROWS]
+            aligned[start : start + len(part)] = align_to_side(self.features[part], self.side_signs[part])
+        return aligned
 
     def outline(self) -> Outline:
         """The same rows without what is wide; a view."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,7 @@ class Judged:
         calibration: from score to probability.
         majority_class: the more frequent label of the training block, for the baseline.
         action_threshold, exploration_rate, horizon_us: the strategy's.
+        threads: parts of the rows that are served at the same time; each part by one thread, as in the service.
     """
 
     served: Score
@@ -42,6 +44,7 @@ class Judged:
     action_threshold: float
     exploration_rate: float
     horizon_us: int
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def evaluate(
         incumbent: the version that speaks now.
     """
     floor = action_floor(judged.calibration.break_even, judged.action_threshold)
-    own, other = _both_sides(judged.served, test.features, test.side_signs)
+    own, other = _both_sides(judged.served, test.features, test.side_signs, judged.threads)
     native_own, native_other = _both_sides(judged.native, test.features, test.side_signs)
     probability = judged.calibration.probability(own)
     other_probability = judged.calibration.probability(other)
@@ -130,13 +133,24 @@ def evaluate(
     )
 
 
-def _both_sides(score: Score, features: NDArray[np.float32], side_signs: Signs) -> tuple[Floats, Floats]:
+def _both_sides(
+    score: Score, features: NDArray[np.float32], side_signs: Signs, threads: int = 1
+) -> tuple[Floats, Floats]:
     """Scores of each row's side and of the other, a part of the rows at a time: inputs are copies."""
     own, other = np.empty(len(features)), np.empty(len(features))
-    for start in range(0, len(features), _ROWS_AT_ONCE):
+
+    def fill(start: int) -> None:
         part = slice(start, start + _ROWS_AT_ONCE)
         own[part] = score(features[part], side_signs[part])
         other[part] = score(features[part], (-side_signs[part]).astype(np.int8))
+
+    starts = range(0, len(features), _ROWS_AT_ONCE)
+    if threads == 1:
+        for start in starts:
+            fill(start)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(fill, starts))
     return own, other
 
 
@@ -157,7 +171,7 @@ def _logged_draws(
 ) -> LoggedDraws:
     """Trades of the test block and draws without one, in time order, with the candidate's choice for each."""
     buys = np.ones(len(idle), dtype=np.int8)
-    raw_buy, raw_sell = _both_sides(judged.served, idle.features, buys)
+    raw_buy, raw_sell = _both_sides(judged.served, idle.features, buys, judged.threads)
     idle_buy, idle_sell = judged.calibration.probability(raw_buy), judged.calibration.probability(raw_sell)
     is_buy = test.side_signs > 0
     expected = judged.calibration.expected_net_return

@@ -68,8 +68,7 @@ class Prepared:
     def block(self, name: str) -> Block:
         """The rows of a block as a model reads them."""
         rows = self.plan.split.blocks()[name]
-        part = self.dataset.take(rows)
-        return Block(part.inputs(), part.labels, self.plan.weights[rows])
+        return Block(self.dataset.inputs(rows), self.dataset.labels[rows], self.plan.weights[rows])
 
     def held_out(self, idle: Rows | None, incumbent: IncumbentModel | None = None) -> HeldOut:
         """What judging needs once the model is fitted; of the draws in `idle` those of the test block's time."""
@@ -256,6 +255,7 @@ def _evaluate(job: TrainingJob, held_out: HeldOut, fitted: FittedModel, served: 
         action_threshold=job.strategy.action_threshold,
         exploration_rate=job.strategy.exploration_rate,
         horizon_us=horizon_us(job),
+        threads=job.threads,
     )
     return evaluate(judged, held_out.test, held_out.idle, held_out.incumbent)
 
