@@ -12,11 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_service.database.connection import Database
+from model_service.database.decision_features import PostgresDecisionSource
+from model_service.database.model_files import ModelFolder
+from model_service.database.registry import PostgresRegistry
 from model_service.explanation_process import ExplanationLauncher
 from model_service.learning.run import train_candidate
 from model_service.models.artifact import REQUIRED_FILES, LoadedModel, sha256_of
-from model_service.models.features import FEATURE_NAMES, FEATURES
+from model_service.models.features import FEATURE_NAMES, FEATURE_SET, FEATURES, encode_features
 from model_service.models.job import Explanation, ExplanationJob, Failure
+from model_service.services.errors import Refused
+from model_service.services.explanations import Explanations
+from tests.support.api_rows import add_signal, add_version
 from tests.support.training_rows import imbalance_rows, training_job, training_strategy
 
 ROWS = imbalance_rows(2000, 3, assets=3)
@@ -146,3 +153,29 @@ async def test_the_child_gives_way_and_imports_only_its_family(tmp_path: Path) -
         subprocess.run, [sys.executable, "-c", program], input=job.model_dump_json().encode(), capture_output=True
     )
     assert child.stderr.decode().strip() == "10 []"
+
+
+async def test_a_stored_signal_is_explained_from_the_tables_and_the_model_folder(
+    database: Database, tmp_path: Path
+) -> None:
+    features = ROWS["features"][1990]
+    files = artifact("xgboost")
+    hashes = {name: sha256_of(content) for name, content in files.items()}
+    (tmp_path / "v1").mkdir()
+    for name, content in files.items():
+        (tmp_path / "v1" / name).write_bytes(content)
+    await add_version(database, "v1", files=hashes, feature_set=FEATURE_SET)
+    stored = {"feature_set": FEATURE_SET, "features": encode_features(features)}
+    signal = await add_signal(database, "by a model", model_version="v1", policy="model", is_warmup=False, **stored)
+    warmup = await add_signal(database, "by the warm-up", **stored)
+    parts = (PostgresDecisionSource(database), PostgresRegistry(database), ModelFolder(tmp_path), PATIENT)
+    asked = Explanations(*parts)
+    found = (await asked.explain(signal)).explanation
+    assert found == await explained(job_on(tmp_path, "xgboost", features))
+    with pytest.raises(Refused, match="the warm-up's"):
+        await asked.explain(warmup)
+    assert (await asked.explain(warmup, "v1")).explanation == found
+    (tmp_path / "v1" / "model.json").write_bytes(files["model.json"][:-1] + b" ")
+    assert (await asked.explain(signal)).explanation == found, "it is remembered"
+    with pytest.raises(Refused, match="do not verify"):
+        await Explanations(*parts).explain(signal)
