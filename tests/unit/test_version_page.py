@@ -128,15 +128,18 @@ def test_the_rows_are_told_in_words_and_what_is_new_is_told_too() -> None:
     assert "importance" not in facts
 
 
-FOLDS = [{"fold": index, "rows_train": 100 * index, "accuracy": 0.7, "extra": None} for index in range(1, 7)]
+SKIPPED = {"fold": 1, "skipped": "fitting keeps 20 rows after purging, 100 are needed"}
+JUDGED = {"first_decided_us": 10**15, "accuracy": 0.7, "extra": None}
+FOLDS = [SKIPPED, *({"fold": index, "rows_test": 100 * index, **JUDGED} for index in range(2, 7))]
 
 
 @pytest.mark.parametrize("report", [FOLDS, {"folds": FOLDS, "rounds": 40}])
 def test_a_walk_forward_report_is_shown_whatever_its_members(report: Any) -> None:
     text = printed(version_evidence.walk_forward(report))
     assert all(f"fold {index}" in text for index in range(1, 7))
-    assert "600" in text.split()
+    assert set(text.split()) >= {"600", "2001-09-09", "purging,"}
     assert "extra" not in text
+    assert max(len(line) for line in text.splitlines()) <= 80
     assert ("rounds 40" in text) is isinstance(report, dict)
 
 

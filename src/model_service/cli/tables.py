@@ -135,7 +135,8 @@ def side_by_side(records: Sequence[tuple[str, Mapping[str, Any]]], order: Sequen
         for column in made.columns[1:]:
             column.justify = "right"
         for name in (*(name for name in order if name in known), *sorted(known - set(order))):
-            made.add_row(words(name), *(harmless(_cell(record.get(name))) for _, record in part))
+            cells = (harmless(_cell(name, record.get(name))) for _, record in part)
+            made.add_row(words(name.removesuffix("_us")), *cells)
         yield made
 
 
@@ -160,7 +161,9 @@ def signed_bar(share: float, width: int, *, ascii_only: bool = False) -> str:
     return f"{left:>{width}}{middle}{right:<{width}}"
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
+    if name.endswith("_us") and isinstance(value, int):
+        return of_microseconds(value)
     if isinstance(value, Mapping) and "value" in value:
         ends = interval(value.get("lower"), value.get("upper"))
         return number(value["value"]) + (f"\n{ends}" if ends else "")

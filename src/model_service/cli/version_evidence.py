@@ -14,7 +14,10 @@ Report = Mapping[str, Any]
 TOP_FEATURES = 15
 BAR = 24
 SMALL_BAR = 12
-FOLD_ORDER = ("rows_train", "rows_test", "rows", "accuracy", "base_rate", "roc_auc", "brier", "average_return")
+FOLD_ORDER = (
+    "skipped", "rows_fitting", "rows_calibration", "rows_test", "first_decided_us", "last_decided_us", "accuracy",
+    "base_rate", "roc_auc", "brier", "coverage", "trades_taken", "average_return",
+)  # fmt: skip
 BASELINE_ORDER = ("version", "label", "accuracy", "win_rate", "average_return", "value_per_decision")
 VALUES = (
     "value_per_trade", "value_per_decision", "value_per_decision_doubly_robust", "logged_value_per_trade",
@@ -96,7 +99,10 @@ def importance(report: Report, *, everything: bool, ascii_only: bool) -> Rendera
 def walk_forward(report: Any) -> RenderableType:
     """Fold by fold, in whatever members the report has."""
     folds, rest = _records(report)
-    records = [(f"fold {fold.get('fold', index)}", fold) for index, fold in enumerate(folds, 1)]
+    records = [
+        (f"fold {fold.get('fold', index)}", {name: value for name, value in fold.items() if name != "fold"})
+        for index, fold in enumerate(folds, 1)
+    ]
     return tables.section("Walk forward", *tables.side_by_side(records, FOLD_ORDER), *_rest(rest))
 
 
