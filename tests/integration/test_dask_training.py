@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import distributed
 import pytest
 
+from model_service.config.clock import SeededIdentifiers
 from model_service.database.connection import Database
 from model_service.database.model_files import ModelFolder
+from model_service.database.registry import PostgresRegistry
+from model_service.database.training_runs import PostgresTrainingStore
 from model_service.models.artifact import LoadedModel
 from model_service.models.job import Candidate, Progress, TrainingJob
+from model_service.services.modes import Modes
+from model_service.services.training import TrainingLimits, TrainingService
 from model_service.training_process import ChildLauncher, ChildProcess
 from tests.integration.test_training_worker import PASSWORD, job_on, run_child
 from tests.support.dask_cluster import DaskCluster, dask_cluster
@@ -27,6 +33,9 @@ PATIENT = training_strategy(
     training={"hyperparameters": {"rounds": 4000, "eta": 0.001}, "early_stopping_rounds": 1000, "walk_forward_folds": 0}
 )
 """Boosts for so long that there is time to break something meanwhile."""
+UNHURRIED = training_strategy(training={"hyperparameters": {"rounds": 400, "eta": 0.01}, "walk_forward_folds": 0})
+"""Boosts for a second or two."""
+NOW = datetime.now(UTC)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +105,7 @@ async def test_both_engines_agree_and_a_cluster_repeats_itself(
 
 
 async def test_a_lost_worker_costs_an_attempt(stored: Database, cluster: DaskCluster, tmp_path: Path) -> None:
-    strategy = training_strategy(training={"hyperparameters": {"rounds": 400, "eta": 0.01}})
-    child = await ChildLauncher().launch(dask_job(stored, tmp_path, cluster.address, strategy=strategy))
+    child = await ChildLauncher().launch(dask_job(stored, tmp_path, cluster.address, strategy=UNHURRIED))
     notes = []
     async for line in child.lines():
         if not isinstance(line, Progress):
@@ -119,7 +127,7 @@ async def test_a_killed_child_leaves_nothing_on_the_workers_and_bars_no_run(
     files = ModelFolder(tmp_path / "models", tmp_path / "datasets")
     child = await fitting(dask_job(stored, tmp_path, cluster.address, strategy=PATIENT))
     assert len(list((tmp_path / "datasets" / ".run-1").iterdir())) >= 2
-    await child.kill()
+    await kill(child)
     await workers_are_free(cluster)
     assert (tmp_path / "datasets" / ".run-1").exists(), "nobody was there to remove it"
     files.sweep()
@@ -133,8 +141,42 @@ async def test_runs_on_the_same_workers_take_turns(stored: Database, cluster: Da
     second = await ChildLauncher().launch(dask_job(stored, tmp_path / "second", cluster.address))
     async for line in second.lines():
         if isinstance(line, Progress) and line.note.startswith("waiting for another run"):
-            await first.kill()
+            await kill(first)
     assert isinstance(line, Candidate), line
+
+
+async def test_a_newer_request_takes_the_workers_and_the_disk_from_the_older(
+    stored: Database, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    files, registry = ModelFolder(tmp_path / "models", tmp_path / "datasets"), PostgresRegistry(stored)
+    files.prepare()
+    modes = Modes([UNHURRIED], registry, files, warmup=True)
+    limits = TrainingLimits(
+        job_on(stored, tmp_path).database, threads=1, max_duration_seconds=60.0,
+        engine="dask", dask_scheduler_address=cluster.address,
+    )  # fmt: skip
+    store = PostgresTrainingStore(stored)
+    training = TrainingService(store, registry, files, ChildLauncher(), modes, SeededIdentifiers(2), limits)
+    await training.request("planted", "full", "manual", "test", NOW)
+    await training.step(NOW)
+    first = training.current
+    assert first is not None
+    async with asyncio.timeout(60):
+        while not first.progress.note.startswith("round "):
+            await asyncio.wait({first.verdict}, timeout=0.1)
+    older = files.dataset_folder(first.run.run_id)
+    assert older is not None
+    assert older.exists()
+    newer, _ = await training.request("planted", "full", "manual", "test", NOW)
+    await training.step(NOW)
+    second = training.current
+    assert second is not None
+    await asyncio.wait({second.verdict}, timeout=60)
+    await training.step(NOW)
+    await second.process.kill()  # its last word is said, and taken; nothing is left to it but to end
+    row = await stored.fetchrow("SELECT state, error_code FROM model_service.training_runs WHERE run_id = $1", newer)
+    assert tuple(row or ()) == ("promoted", None)
+    assert list((tmp_path / "datasets").iterdir()) == []
 
 
 async def fitting(job: TrainingJob) -> ChildProcess:
@@ -145,6 +187,13 @@ async def fitting(job: TrainingJob) -> ChildProcess:
         if line.note.startswith("round 10 "):
             return child
     raise AssertionError("the child ended without a word")
+
+
+async def kill(child: ChildProcess) -> None:
+    """SIGKILL, and its pipe read to the end."""
+    await child.kill()
+    async for _ in child.lines():
+        pass
 
 
 async def workers_are_free(cluster: DaskCluster) -> None:

@@ -126,8 +126,8 @@ class Dataset:
         return aligned
 
     def outline(self) -> Outline:
-        """The same rows without what is wide; a view."""
-        return Outline(self.decided_us, self.exit_us, self.labels, self.asset_codes)
+        """The same rows without what is wide; a copy, since a view would keep all the rest in memory."""
+        return Outline(self.decided_us.copy(), self.exit_us.copy(), self.labels.copy(), self.asset_codes.copy())
 
     def fingerprint(self) -> str:
         """sha256 over ordered signal ids and label bytes, in hex (METHOD 10)."""
