@@ -93,15 +93,20 @@ def test_a_file_gets_plain_lines_each_once_then_the_gate_and_the_verdict() -> No
         " 20 %  fitting: round 30 of at most 400",
     ]
     assert lines[5].startswith("Gate: ")
-    last = "\n".join(lines).rpartition("rejected: ")[2].split()
-    assert last[:6] == ["v7", "may", "not", "speak", "for", "momentum_v1:"]
+    said = rejected()["shortfalls"]
+    assert " ".join(" ".join(lines).split()).endswith(" ".join(f"- {one}" for one in said))
     assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.parametrize("screen", [run_watch.Lines, run_watch.Bar])
+def test_the_rows_are_told_also_of_a_run_that_was_over_before_one_could_look(screen: Any) -> None:
+    assert "rows: kept 1,542 of 2,005" in on_screen(screen, run("requested"), rejected(), terminal=False)
 
 
 def test_a_terminal_gets_a_bar_with_phase_and_round() -> None:
     text = on_screen(run_watch.Bar, *STATES, terminal=True)
     assert "rows: kept 1,542 of 2,005" in text
-    assert "v7 may not speak" in text
+    assert "rejected: v7 may not speak for momentum_v1" in text
     bar = on_screen(run_watch.Bar, *STATES[:3], terminal=True)
     for word in ("waiting", "fitting", "20 %", "round 30 of 400", "left"):
         assert word in bar, word

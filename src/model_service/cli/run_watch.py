@@ -94,12 +94,12 @@ class Lines(AbstractContextManager["Lines"]):
 
     def show(self, run: Run) -> None:
         """What is new."""
-        if run["state"] not in UNDER_WAY:
-            show_verdict(self._console, run)
-            return
         if run["dataset_report"] and not self._rows_told:
             self._rows_told = True
             self._console.print(tables.line(rows_line(run["dataset_report"])), soft_wrap=True)
+        if run["state"] not in UNDER_WAY:
+            show_verdict(self._console, run)
+            return
         text = f"{100 * run['progress']:3.0f} %  {run['state']}: {run['progress_note'] or 'waiting for its turn'}"
         if text != self._said:
             self._said = text
@@ -132,13 +132,13 @@ class Bar(AbstractContextManager["Bar"]):
     def show(self, run: Run) -> None:
         """Where it is."""
         assert self._task is not None, "it is entered before it shows anything"
+        if run["dataset_report"] and not self._rows_told:
+            self._rows_told = True
+            self._console.print(tables.line(rows_line(run["dataset_report"])))
         if run["state"] not in UNDER_WAY:
             self._progress.stop()
             show_verdict(self._console, run)
             return
-        if run["dataset_report"] and not self._rows_told:
-            self._rows_told = True
-            self._console.print(tables.line(rows_line(run["dataset_report"])))
         phase = "waiting" if run["state"] == "requested" else run["state"]
         self._progress.update(self._task, completed=run["progress"], phase=phase, step=step_of(run["progress_note"]))
 
@@ -173,16 +173,18 @@ def show_verdict(console: Console, run: Run) -> None:
         console.print()
     style = {"promoted": tables.GOOD, "superseded": ""}.get(run["state"], tables.BAD)
     console.print(tables.line(verdict(run), style))
+    for shortfall in run["shortfalls"]:
+        console.print(tables.line(f"- {shortfall}", tables.BAD))
 
 
 def verdict(run: Run) -> str:
-    """The end of a run in one sentence."""
+    """The end of a run in one sentence; for a rejected candidate its shortfalls follow."""
     version, strategy = run["version"], run["strategy_id"]
     match run["state"]:
         case "promoted":
             return f"promoted: {version} speaks for {strategy}"
         case "rejected":
-            return f"rejected: {version} may not speak for {strategy}: {'; '.join(run['shortfalls']) or 'see the log'}"
+            return f"rejected: {version} may not speak for {strategy}"
         case "superseded":
             return f"superseded by run {run['superseded_by']}, which is watched from here on"
         case state:
