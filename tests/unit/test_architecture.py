@@ -9,7 +9,10 @@ from pathlib import Path
 
 TRAINING_LIBRARIES = ("sklearn", "xgboost", "pandas", "joblib", "skops", "skl2onnx", "onnxmltools")
 SOURCE = Path(__file__).parents[2] / "src" / "model_service"
-ONLY_FOR_THE_CHILD = ("model_service.learning", "model_service.training_worker", "model_service.explanation_worker")
+ONLY_FOR_THE_CHILD = (
+    "model_service.learning", "model_service.training_worker", "model_service.explanation_worker",
+    "model_service.distributed_run",
+)  # fmt: skip
 
 
 def service_modules() -> list[str]:

@@ -42,7 +42,9 @@ def list_signals(
 
 @signals_app.command()
 def explain(
-    signal_id: Annotated[UUID, typer.Argument(metavar="SIGNAL_ID", help="As `signals list` shows it, or a stored draw of `none`.")],
+    signal_id: Annotated[
+        UUID, typer.Argument(metavar="SIGNAL_ID", help="As `signals list` shows it, or a stored draw of `none`.")
+    ],
     version: Annotated[str | None, typer.Option(help="Ask this version, not the one that decided.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every feature.")] = False,
     as_json: AsJson = False,
