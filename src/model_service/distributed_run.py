@@ -97,7 +97,7 @@ async def _lay_down(job: TrainingJob, database: Database, folder: Path) -> _Laid
     after_us = parent_end_us(job) if job.training_type == "incremental" else None
 
     def take(rows: Rows) -> None:
-        dataset, left_out = dataset_from_rows(rows)
+        dataset, left_out = dataset_from_rows(rows, job.as_of_us)
         unusable.update(left_out)
         if after_us is not None:
             dataset = dataset.take(dataset.decided_us > after_us)

@@ -154,7 +154,7 @@ async def _read(job: TrainingJob) -> tuple[SampleRows, IdleRows | None]:
 
     database, strategy_id = _database(job), job.strategy.strategy_id
     samples = await read_samples(database, strategy_id, current=CURRENT, as_of_us=job.as_of_us)
-    span = evaluation_span_us(samples.rows)
+    span = evaluation_span_us(samples.rows, job.as_of_us)
     if span is None:
         return samples, None
     return samples, await read_idle_draws(database, strategy_id, current=CURRENT, start_us=span[0], end_us=span[1])

@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 
 from model_service.learning.dataset import (
-    Dataset,
-    Outline,
-    average_uniqueness,
     dataset_from_rows,
     evaluation_span_us,
     refuse_if_insufficient,
-    training_weights,
 )
 from model_service.learning.dataset_report import dataset_report
 from model_service.learning.refusal import Refused
@@ -23,28 +19,6 @@ from model_service.models.features import FEATURE_NAMES
 from tests.support.training_rows import HORIZON_SECONDS, STEP_US, blank_rows, imbalance_rows, training_job
 
 HORIZON_US = HORIZON_SECONDS * 1_000_000
-
-
-def with_intervals(*intervals: tuple[int, int], assets: tuple[int, ...] | None = None) -> Dataset:
-    rows = blank_rows(len(intervals), np.random.default_rng(0))
-    rows["decided_us"], rows["exit_us"] = np.array(intervals).T
-    rows["asset_code"] = assets or 1
-    return dataset_from_rows(rows)[0]
-
-
-def test_uniqueness_by_hand() -> None:
-    # 0-10 is alone for 4 and shared by two for 6: (4 + 3) / 10; 4-10 is shared throughout; 20-30 is alone.
-    assert average_uniqueness(with_intervals((0, 10), (4, 10), (20, 30))) == pytest.approx([0.7, 0.5, 1.0])
-
-
-def test_assets_do_not_overlap_each_other() -> None:
-    assert average_uniqueness(with_intervals((0, 10), (0, 10), assets=(1, 2))) == pytest.approx([1.0, 1.0])
-
-
-def test_weights_have_a_mean_of_one() -> None:
-    weights = training_weights(with_intervals((0, 10), (4, 10), (20, 30)))
-    assert weights.mean() == pytest.approx(1.0)
-    assert weights[2] / weights[1] == pytest.approx(2.0)
 
 
 def test_rows_come_in_time_order_with_ties_by_identifier() -> None:
@@ -59,12 +33,17 @@ def test_rows_come_in_time_order_with_ties_by_identifier() -> None:
 
 def test_unusable_rows_are_dropped_and_counted() -> None:
     rows = blank_rows(20, np.random.default_rng(1))
-    rows["net_return"][3] = np.nan
-    rows["exit_us"][4] = rows["decided_us"][4] - 1
-    rows["features"][5, 0] = np.inf
-    dataset, dropped = dataset_from_rows(rows)
-    assert len(dataset) == 18
-    assert dropped == {"net_return_not_finite": 1, "interval_backwards": 1}
+    as_of_us = int(rows["exit_us"][16])
+    rows["net_return"][2:4] = np.nan, -np.inf
+    rows["net_return"][4:7] = 1e30, -11.0, 9.9
+    rows["exit_us"][8:11] = rows["decided_us"][8:11] - (1, 0, -1)
+    rows["net_return"][18] = np.nan
+    rows["features"][7, 0] = np.inf
+    dataset, dropped = dataset_from_rows(rows, as_of_us)
+    assert len(dataset) == 11
+    assert dropped == {
+        "net_return_not_finite": 3, "net_return_implausible": 2, "interval_backwards": 2, "label_in_the_future": 2,
+    }  # fmt: skip
     assert not np.isinf(dataset.features).any()
 
 
@@ -145,17 +124,3 @@ def test_rows_that_are_in_order_are_not_copied() -> None:
     cleaned = dataset_from_rows(rows)[0].features
     assert np.isnan(cleaned[3, 5])
     assert np.isinf(rows["features"][3, 5]), "the rows belong to the caller"
-
-
-def test_uniqueness_as_it_is_counted_moment_by_moment() -> None:
-    """Random intervals of three assets against a count of who covers each unit of time; gaps and ties among them."""
-    rng = np.random.default_rng(5)
-    starts = np.sort(rng.integers(0, 120, 80))
-    rows = Outline(starts, starts + rng.integers(1, 9, 80), np.zeros(80, np.int8), rng.choice([2, 7, 9], 80))
-    intervals = list(zip(rows.decided_us.tolist(), rows.exit_us.tolist(), rows.asset_codes.tolist(), strict=True))
-    expected = []
-    for start, end, asset in intervals:
-        rivals = [(first, last) for first, last, other in intervals if other == asset]
-        shares = [1 / sum(first <= moment < last for first, last in rivals) for moment in range(start, end)]
-        expected.append(sum(shares) / (end - start))
-    assert average_uniqueness(rows) == pytest.approx(expected, rel=1e-12)

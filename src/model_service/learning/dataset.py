@@ -16,6 +16,9 @@ from model_service.models.features import FEATURE_NAMES, MODEL_INPUT_NAMES, alig
 from model_service.models.samples import Rows, in_time_order
 
 LEAST_SPAN_HORIZONS = 30
+LARGEST_NET_RETURN = 10.0
+"""1,000 % within a horizon: what is beyond was reported wrongly, and one such row would make any mean."""
+NEVER_US = 2**63 - 1
 _BLOCK_ROWS = 1 << 13
 
 
@@ -196,24 +199,26 @@ def idle_draws_from_rows(rows: Rows) -> IdleDraws:
     )
 
 
-def dataset_from_rows(rows: Rows) -> tuple[Dataset, dict[str, int]]:
-    """The dataset in `rows` and how many were dropped for which reason.
+def dataset_from_rows(rows: Rows, as_of_us: int = NEVER_US) -> tuple[Dataset, dict[str, int]]:
+    """The dataset in `rows` and how many were dropped for which reason; a row counts for the first that applies.
 
     Args:
         rows: structured array (n,) with the columns of the table `samples`, as `database/sample_reader.py` makes it.
+        as_of_us: what ends later is not known yet, whatever the row says.
     """
-    reasons = _unusable(rows)
-    wanted = ~np.logical_or.reduce(list(reasons.values()))
-    kept = rows if bool(np.all(wanted)) else rows[wanted]
-    return _dataset(in_time_order(kept)), {name: int(np.sum(mask)) for name, mask in reasons.items()}
+    wanted, dropped = np.ones(len(rows), dtype=bool), {}
+    for reason, unusable in _unusable(rows, as_of_us).items():
+        dropped[reason] = int(np.sum(wanted & unusable))
+        wanted &= ~unusable
+    return _dataset(in_time_order(rows if bool(np.all(wanted)) else rows[wanted])), dropped
 
 
-def evaluation_span_us(rows: Rows) -> tuple[int, int] | None:
+def evaluation_span_us(rows: Rows, as_of_us: int = NEVER_US) -> tuple[int, int] | None:
     """First and last decision time of the last 20 % of what can be used of `rows`, microseconds; None without any.
 
     The test block of a full training or of an increment lies inside.
     """
-    wanted = ~np.logical_or.reduce(list(_unusable(rows).values()))
+    wanted = ~np.logical_or.reduce(list(_unusable(rows, as_of_us).values()))
     decided = np.sort(rows["decided_us"][wanted])
     return (int(decided[first_test_row(len(decided))]), int(decided[-1])) if len(decided) else None
 
@@ -232,43 +237,12 @@ def refuse_if_insufficient(dataset: Outlined, minimum_rows: int, horizon_us: int
         raise Refused("span_too_short", hint, report)
 
 
-def average_uniqueness(dataset: Outlined) -> NDArray[np.float64]:
-    """How much of each label interval is its own, float64 (n,) in (0, 1].
-
-    The mean over the interval of 1 / (number of label intervals of the same asset that cover the moment)
-    [Lopez de Prado, Advances in Financial Machine Learning, 2018, ch. 4], in continuous time.
-    """
-    by_asset = np.argsort(dataset.asset_codes, kind="stable")
-    starts, ends = dataset.decided_us[by_asset], dataset.exit_us[by_asset]
-    borders = np.flatnonzero(np.diff(dataset.asset_codes[by_asset])) + 1
-    unique = np.empty(len(dataset), dtype=np.float64)
-    for rows in np.split(np.arange(len(dataset)), borders):
-        unique[by_asset[rows]] = _interval_uniqueness(starts[rows], ends[rows])
-    return unique
-
-
-def training_weights(dataset: Outlined) -> NDArray[np.float32]:
-    """Average uniqueness scaled to a mean of 1, so that regularisation does not depend on the overlap, float32 (n,)."""
-    unique = average_uniqueness(dataset)
-    return (unique / np.mean(unique)).astype(np.float32) if len(unique) else unique.astype(np.float32)
-
-
-def _interval_uniqueness(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of intervals of one asset, (n,): what has been covered, moment by moment shared by all, is added up once."""
-    moments = np.concatenate((starts, ends))
-    order = np.argsort(moments, kind="stable")  # two runs that rise, nearly: merging them takes one pass
-    concurrent = np.cumsum(np.where(order < len(starts), 1, -1))[:-1]
-    own = np.zeros(len(moments), dtype=np.float64)
-    # Between two intervals nothing is covered, and the difference below never spans such a gap.
-    own[order[1:]] = np.cumsum(np.diff(moments[order]) / np.maximum(concurrent, 1))
-    shares: NDArray[np.float64] = (own[len(starts) :] - own[: len(starts)]) / (ends - starts)
-    return shares
-
-
-def _unusable(rows: Rows) -> dict[str, NDArray[np.bool_]]:
+def _unusable(rows: Rows, as_of_us: int) -> dict[str, NDArray[np.bool_]]:
     return {
         "net_return_not_finite": ~np.isfinite(rows["net_return"]),
+        "net_return_implausible": np.abs(rows["net_return"]) > LARGEST_NET_RETURN,
         "interval_backwards": rows["exit_us"] <= rows["decided_us"],
+        "label_in_the_future": rows["exit_us"] > as_of_us,
     }
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_service.learning.class_weight import weight_of_wins, with_class_weight
-from model_service.learning.dataset import Outlined, refuse_if_insufficient, training_weights
+from model_service.learning.dataset import Outlined, refuse_if_insufficient
 from model_service.learning.refusal import Refused
 from model_service.learning.split import Split, refuse_one_class, refuse_small_blocks, split_in_time
+from model_service.learning.weights import training_weights
 from model_service.models.job import TrainingJob
 
 
@@ -52,8 +53,9 @@ def plan_run(job: TrainingJob, rows: Outlined, report: Mapping[str, Any]) -> Pla
     report = {**report, **split.report()}
     refuse_small_blocks(split, report)
     refuse_one_class(rows.labels, split, report)
-    weights = training_weights(rows)
-    factor = weight_of_wins(weights[split.train], rows.labels[split.train], job.strategy.training.class_weight)
+    wanted = job.strategy.training
+    weights = training_weights(rows, split.train, wanted.recency_half_life_hours)
+    factor = weight_of_wins(weights[split.train], rows.labels[split.train], wanted.class_weight)
     report = {**report, "weight_of_wins": round(factor, 6)}
     return Plan(split, with_class_weight(weights, rows.labels, factor, split.train), report)
 

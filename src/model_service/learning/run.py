@@ -157,7 +157,7 @@ def conclude(
 
 def prepare(job: TrainingJob, rows: Rows, dropped: Mapping[str, int]) -> Prepared:
     """Rows to a split dataset. Raises Refused."""
-    dataset, unusable = dataset_from_rows(rows)
+    dataset, unusable = dataset_from_rows(rows, job.as_of_us)
     if job.training_type == "incremental":
         refuse_increment(job.strategy.model_type)
         dataset = dataset.take(dataset.decided_us > parent_end_us(job))
