@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -23,7 +24,6 @@ if TYPE_CHECKING:  # everything heavy is imported after the first line is out an
     from model_service.database.idle_reader import IdleRows
     from model_service.database.sample_reader import SampleRows
     from model_service.learning.incumbent import IncumbentModel
-    from model_service.learning.run import OnProgress
     from model_service.models.job import Candidate, Failure, Refusal, TrainingJob
 
 _READ_FRACTION = 0.1
@@ -87,35 +87,59 @@ def conflicting_xgboost(distribution: Callable[[str], object] = metadata.distrib
     )
 
 
-def _train(job: TrainingJob, lines: TextIO) -> Candidate:
-    from model_service.models.job import Progress
+class _Telling:
+    """Tells the parent how far the run is, and keeps how long each part of it took, in seconds."""
 
-    def on_progress(phase: Any, fraction: float, note: str, report: Mapping[str, Any] | None = None, /) -> None:
+    def __init__(self, lines: TextIO) -> None:
+        self._lines = lines
+        self._phase, self._since = "preparing", time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, phase: Any, fraction: float, note: str, report: Mapping[str, Any] | None = None, /) -> None:
+        from model_service.models.job import Progress
+
+        if phase != self._phase:
+            self.lap(self._phase)
+            self._phase = phase
         known = None if report is None else dict(report)
-        emit(lines, Progress(phase=phase, fraction=fraction, note=note, report=known).model_dump(mode="json"))
+        emit(self._lines, Progress(phase=phase, fraction=fraction, note=note, report=known).model_dump(mode="json"))
 
+    def lap(self, part: str) -> None:
+        """What was done since the last call was `part`."""
+        now = time.monotonic()
+        self.seconds[part] = round(self.seconds.get(part, 0.0) + now - self._since, 3)
+        self._since = now
+
+
+def _train(job: TrainingJob, lines: TextIO) -> Candidate:
+    telling = _Telling(lines)
     directory = _usable_directory(Path(job.output_directory))
-    candidate, files = (_train_on_workers if job.engine == "dask" else _train_here)(job, on_progress)
-    on_progress("evaluating", 0.95, "writing and loading the artifact")
-    return _keep(candidate, files, directory)
+    candidate, files = (_train_on_workers if job.engine == "dask" else _train_here)(job, telling)
+    telling("evaluating", 0.95, "writing and loading the artifact")
+    telling.lap("evaluating")
+    kept = _keep(candidate, files, directory)
+    telling.lap("writing")
+    return kept.model_copy(update={"report": {**kept.report, "seconds": telling.seconds}})
 
 
-def _train_here(job: TrainingJob, on_progress: OnProgress) -> tuple[Candidate, dict[str, bytes]]:
+def _train_here(job: TrainingJob, telling: _Telling) -> tuple[Candidate, dict[str, bytes]]:
     import uvloop
 
     from model_service.learning.estimators import load_libraries
     from model_service.learning.run import train_candidate
 
     load_libraries(job.strategy.model_type)
+    telling.lap("starting")
     samples, idle = uvloop.run(_read(job))
-    on_progress("preparing", _READ_FRACTION, _what_was_read(samples, idle))
+    telling.lap("reading")
+    telling("preparing", _READ_FRACTION, _what_was_read(samples, idle))
     return train_candidate(
-        job, samples.rows, samples.dropped, _parent_files(job), on_progress,
+        job, samples.rows, samples.dropped, _parent_files(job), telling,
         idle=None if idle is None else idle.rows, incumbent=incumbent_of(job),
     )  # fmt: skip
 
 
-def _train_on_workers(job: TrainingJob, on_progress: OnProgress) -> tuple[Candidate, dict[str, bytes]]:
+def _train_on_workers(job: TrainingJob, telling: _Telling) -> tuple[Candidate, dict[str, bytes]]:
     from model_service.config.extras import missing_for_dask
     from model_service.learning.refusal import RunBroken
 
@@ -124,7 +148,7 @@ def _train_on_workers(job: TrainingJob, on_progress: OnProgress) -> tuple[Candid
         raise RunBroken("dask_missing", missing)
     from model_service.distributed_run import train_on_dask
 
-    return asyncio.run(train_on_dask(job, _database(job), _parent_files(job), incumbent_of(job), on_progress))
+    return asyncio.run(train_on_dask(job, _database(job), _parent_files(job), incumbent_of(job), telling))
 
 
 def _what_was_read(samples: SampleRows, idle: IdleRows | None) -> str:

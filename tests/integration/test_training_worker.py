@@ -72,6 +72,7 @@ async def test_a_candidate_is_made_twice_with_the_same_bytes(database: Database,
         results.append((Candidate.model_validate(lines[-1]), lines))
     (first, lines), (second, _) = results
     assert first.files == second.files
+    assert list(first.report["seconds"]) == ["starting", "reading", "preparing", "fitting", "evaluating", "writing"]
     assert first.gate_passed
     assert {path.name for path in (tmp_path / "one").iterdir()} == set(first.files)
     content = {name: (tmp_path / "two" / name).read_bytes() for name in first.files}
