@@ -13,6 +13,7 @@ from model_service.database.connection import Database
 from model_service.distributed_run import train_on_dask
 from model_service.learning import dask_cluster as subject
 from model_service.learning.dask_cluster import Cluster
+from model_service.learning.distributed import _said
 from model_service.learning.refusal import Refused, RunBroken
 from model_service.models.job import Progress, TrainingJob
 from model_service.training_process import ChildLauncher
@@ -103,8 +104,13 @@ class FakeClient:
     def __init__(self, answers: dict[str, Any]) -> None:
         self._answers = answers
 
-    async def run(self, function: Any, *arguments: Any, on_error: str) -> dict[str, Any]:
-        return {worker: answer(*arguments) if callable(answer) else answer for worker, answer in self._answers.items()}
+    async def run(
+        self, function: Any, *arguments: Any, on_error: str = "raise", workers: list[str] | None = None
+    ) -> dict[str, Any]:
+        asked = {worker: answer for worker, answer in self._answers.items() if worker in (workers or self._answers)}
+        if None in asked.values():
+            await asyncio.Event().wait()
+        return {worker: answer(*arguments) if callable(answer) else answer for worker, answer in asked.items()}
 
     async def run_on_scheduler(self, function: Any, *arguments: Any) -> Any:
         return function(*arguments)
@@ -132,6 +138,20 @@ async def test_a_worker_that_does_not_see_the_folder(tmp_path: Path) -> None:
     assert error.code == "dask_folder_not_shared"
     assert str(tmp_path) in error.hint
     assert "TRAINING_DATASET_PATH" in error.hint
+
+
+async def test_a_worker_that_says_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(subject, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(subject, "ANSWER_SECONDS", 0.1)
+    client = FakeClient({"tcp://a:1": lambda: 1, "tcp://b:1": None})
+    assert await Cluster(client, NOWHERE).silent(["tcp://a:1", "tcp://b:1"]) == {"tcp://b:1"}
+    assert (await refusal(tmp_path, {"tcp://b:1": None})).code == "dask_workers_silent"
+
+
+def test_the_innermost_message_of_xgboost_is_what_is_said() -> None:
+    text = "[1] a.cc:83: x:\n\n- [b.cc:50|1]: Ring failed\n- [poll.h:206|1]: Poll timeout\nStack trace:\n [0] so"
+    assert _said(ValueError(text)) == "ValueError: [poll.h:206|1]: Poll timeout"
+    assert _said(AssertionError()) == "AssertionError: without a word"
 
 
 async def test_only_xgboost_can_be_fitted_there(database: Database, tmp_path: Path) -> None:

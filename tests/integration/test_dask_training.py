@@ -35,6 +35,7 @@ PATIENT = training_strategy(
 """Boosts for so long that there is time to break something meanwhile."""
 UNHURRIED = training_strategy(training={"hyperparameters": {"rounds": 400, "eta": 0.01}, "walk_forward_folds": 0})
 """Boosts for a second or two."""
+BRIEF = training_strategy(training={"hyperparameters": {"rounds": 30}, "walk_forward_folds": 0})
 NOW = datetime.now(UTC)
 
 
@@ -102,6 +103,22 @@ async def test_both_engines_agree_and_a_cluster_repeats_itself(
     assert list((tmp_path / "datasets").iterdir()) == []
     again, _ = await candidate_of(dask_job(stored, tmp_path, cluster.address))
     assert again.files == dask.files
+
+
+async def test_both_engines_continue_a_version(stored: Database, cluster: DaskCluster, tmp_path: Path) -> None:
+    parent_job = local_job(stored, tmp_path, strategy=BRIEF)
+    parent, _ = await candidate_of(parent_job)
+    changes: dict[str, Any] = {
+        "strategy": BRIEF, "training_type": "incremental", "parent_version": "v1", "parent_files": parent.files,
+        "parent_directory": parent_job.output_directory, "parent_trained_until_us": parent.trained_until_us,
+    }  # fmt: skip
+    local, local_lines = await candidate_of(local_job(stored, tmp_path, **changes))
+    dask, lines = await candidate_of(dask_job(stored, tmp_path, cluster.address, **changes))
+    assert report(lines) == report(local_lines)
+    assert dask.dataset_size < ROWS / 3
+    assert dask.training_config["parent_rounds"] == 30
+    assert dask.training_config["rounds"] > 30
+    assert metric(dask, "roc_auc") == pytest.approx(metric(local, "roc_auc"), abs=0.01)
 
 
 async def test_a_lost_worker_costs_an_attempt(stored: Database, cluster: DaskCluster, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ CONNECT_SECONDS = 10.0
 WORKERS_SECONDS = 30.0
 ANSWER_SECONDS = 60.0
 TURN_SECONDS = 1.0
+PING_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 _TURN = ["model-service-training"]
 _PROBE = "probe"
@@ -64,6 +66,11 @@ class Cluster:
         await self._require_same_installation()
         await self._require_shared(folder)
 
+    async def silent(self, workers: Sequence[str]) -> set[str]:
+        """Which of the workers the scheduler still counts although they do not answer."""
+        answers = await asyncio.gather(*(self._answers(worker) for worker in workers))
+        return {worker for worker, answered in zip(workers, answers, strict=True) if not answered}
+
     @asynccontextmanager
     async def turn(self, on_wait: Callable[[], None]) -> AsyncIterator[None]:
         """The right to train: one run at a time has it, since two on the same workers would wait for each other.
@@ -83,6 +90,14 @@ class Cluster:
 
     async def _take_turn(self) -> bool:
         return bool(await self.client.run_on_scheduler(_take_turn, self.client.id))
+
+    async def _answers(self, worker: str) -> bool:
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await self.client.run(os.getpid, workers=[worker])
+        except (TimeoutError, OSError):
+            return False
+        return True
 
     async def _running(self) -> list[str]:
         try:

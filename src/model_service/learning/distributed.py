@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -30,7 +31,7 @@ from model_service.learning.dask_cluster import Cluster
 from model_service.learning.estimators import FitRequest, known_inputs
 from model_service.learning.parquet_dataset import Part, Partitions, parts_of, read_part
 from model_service.learning.plan import Plan
-from model_service.learning.refusal import RunBroken
+from model_service.learning.refusal import Refused, RunBroken
 from model_service.models.features import MODEL_INPUT_NAMES
 
 ATTEMPTS = 3
@@ -64,32 +65,34 @@ async def fit_on_workers(
         Refused: as `fit_boosted`.
         RunBroken: `dask_workers_lost`, `dask_scheduler_lost`, `dask_no_workers` or `dask_training_failed`.
     """
+    lost: set[str] = set()
     async with cluster.turn(lambda: on_note("waiting for another run on the same workers")):
         for attempt in range(1, ATTEMPTS + 1):
-            workers = _wanted(await cluster.workers(), material.plan)
+            workers = _wanted(await cluster.workers(), lost, material.plan)
+            if not workers:
+                break
             try:
                 return await _fit_once(cluster, workers, material, request)
-            except (
-                xgboost.core.XGBoostError,
-                CancelledError,
-                OSError,
-                ValueError,
-                RuntimeError,
-                AssertionError,
-            ) as error:
-                await _raise_unless_lost(cluster, workers, error)
+            except (Refused, RunBroken):
+                raise
+            except Exception as error:  # noqa: BLE001 - a lost worker shows as almost anything: Dask's, XGBoost's, ours
+                lost |= await _lost_workers(cluster, workers, error)
                 on_note(f"a worker was lost in attempt {attempt} of {ATTEMPTS}")
-    raise RunBroken(
+    raise _without_workers(len(lost))
+
+
+def _without_workers(lost: int) -> RunBroken:
+    return RunBroken(
         "dask_workers_lost",
-        f"a worker was lost in each of {ATTEMPTS} attempts, most often for want of memory; see the workers' logs, and "
-        "give them more memory, or add workers.",
+        f"{lost} workers were lost while they fitted, most often for want of memory; see their logs, and give them "
+        "more memory, or add workers.",
     )
 
 
-def _wanted(workers: Sequence[str], plan: Plan) -> Sequence[str]:
+def _wanted(workers: Sequence[str], lost: Set[str], plan: Plan) -> Sequence[str]:
     """Of the workers so many that each has enough to do: the less rows, the more talking."""
     rows = min(len(plan.split.train), 6 * len(plan.split.early_stopping))
-    return workers[: max(1, rows // LEAST_ROWS_PER_WORKER)]
+    return [worker for worker in workers if worker not in lost][: max(1, rows // LEAST_ROWS_PER_WORKER)]
 
 
 async def _fit_once(cluster: Cluster, workers: Sequence[str], material: Material, request: FitRequest) -> BoostedModel:
@@ -138,8 +141,6 @@ async def _matrix(
 
 
 def _read(folder: str, part: Part) -> tuple[Any, Any, Any]:
-    from pathlib import Path
-
     inputs, labels, weights = read_part(Path(folder), part)
     return known_inputs(inputs), labels, weights
 
@@ -149,6 +150,8 @@ async def _require_read(futures: Sequence[distributed.Future]) -> None:
     for future in futures:
         if future.status == "error":
             error = await future.exception()
+            if isinstance(error, distributed.KilledWorker):
+                raise _without_workers(error.allowed_failures + 1)
             raise RunBroken(
                 "dask_training_failed",
                 f"a worker could not read its part of the dataset ({type(error).__name__}: {error}); is "
@@ -167,17 +170,26 @@ def _arrays(futures: Sequence[distributed.Future], parts: Sequence[Part]) -> Ite
         yield dask_array.concatenate(chunks)
 
 
-async def _raise_unless_lost(cluster: Cluster, workers: Sequence[str], error: Exception) -> None:
-    """Nothing when one of the workers has gone; else says what happened. Raises RunBroken."""
+async def _lost_workers(cluster: Cluster, workers: Sequence[str], error: Exception) -> set[str]:
+    """Which of the workers have gone, or do not answer. Raises RunBroken when it was not for want of a worker."""
     if isinstance(error, CancelledError) or cluster.client.status != "running":
         raise cluster.lost() from error
     # The others hear of a death by their own connections, perhaps before the scheduler does.
     for _ in range(int(_NOTICE_SECONDS / 0.1)):
-        if set(workers) - set(await cluster.workers()):
-            return
+        gone = set(workers) - set(await cluster.workers())
+        if gone:
+            return gone
         await asyncio.sleep(0.1)
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise RunBroken("dask_training_failed", f"XGBoost on the workers said: {reason}; see the workers' logs.") from error
+    silent = await cluster.silent(workers)
+    if silent:
+        return silent
+    raise RunBroken("dask_training_failed", f"a worker said: {_said(error)}; see the logs of the workers.") from error
+
+
+def _said(error: Exception) -> str:
+    """The innermost message of an error, which XGBoost writes as the last line before its stack trace."""
+    lines = [line for line in str(error).split("Stack trace:")[0].splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].removeprefix('- ') if lines else 'without a word'}"
 
 
 @contextmanager
