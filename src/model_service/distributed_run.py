@@ -1,8 +1,8 @@
 """One run of the training child whose rows are fitted on a Dask cluster: laid down, fitted there, judged here.
 
 Of a row the child holds its times, label, asset, weight and block, some 65 bytes, and 100 while weights are worked out,
-whatever the number of features. Beside these one partition is in memory, and at the end the rows that the model is calibrated and judged on, at
-most CALIBRATION_ROWS and TEST_ROWS of them.
+whatever the number of features. Beside these one partition is in memory, and at the end the rows that the model is
+calibrated and judged on, at most CALIBRATION_ROWS and TEST_ROWS of them.
 """
 
 from __future__ import annotations
