@@ -141,25 +141,23 @@ async def test_a_lost_worker_costs_an_attempt(stored: Database, cluster: DaskClu
 async def test_a_killed_child_leaves_nothing_on_the_workers_and_bars_no_run(
     stored: Database, cluster: DaskCluster, tmp_path: Path
 ) -> None:
+    """Runs on the same workers take turns; a holder that is killed has had its turn."""
+    (tmp_path / "next").mkdir()
     files = ModelFolder(tmp_path / "models", tmp_path / "datasets")
-    child = await fitting(dask_job(stored, tmp_path, cluster.address, strategy=PATIENT))
+    first = await fitting(dask_job(stored, tmp_path, cluster.address, strategy=PATIENT))
     assert len(list((tmp_path / "datasets" / ".run-1").iterdir())) >= 2
-    await kill(child)
+    second = await ChildLauncher().launch(dask_job(stored, tmp_path / "next", cluster.address, strategy=BRIEF))
+    waited = False
+    async for line in second.lines():
+        if isinstance(line, Progress) and line.note.startswith("waiting for another run"):
+            await kill(first)
+            waited = True
+    assert waited
+    assert isinstance(line, Candidate), line
     await workers_are_free(cluster)
     assert (tmp_path / "datasets" / ".run-1").exists(), "nobody was there to remove it"
     files.sweep()
     assert list((tmp_path / "datasets").iterdir()) == []
-    await candidate_of(dask_job(stored, tmp_path, cluster.address))
-
-
-async def test_runs_on_the_same_workers_take_turns(stored: Database, cluster: DaskCluster, tmp_path: Path) -> None:
-    first = await fitting(dask_job(stored, tmp_path, cluster.address, strategy=PATIENT))
-    (tmp_path / "second").mkdir()
-    second = await ChildLauncher().launch(dask_job(stored, tmp_path / "second", cluster.address))
-    async for line in second.lines():
-        if isinstance(line, Progress) and line.note.startswith("waiting for another run"):
-            await kill(first)
-    assert isinstance(line, Candidate), line
 
 
 async def test_a_newer_request_takes_the_workers_and_the_disk_from_the_older(
