@@ -7,9 +7,11 @@ calibrated and judged on, at most CALIBRATION_ROWS and TEST_ROWS of them.
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +64,8 @@ async def train_on_dask(
         DatabaseUnavailable, asyncpg.PostgresError, OSError: as they are.
     """
     address, folder = _cluster_of(job)
-    folder.mkdir(parents=True, mode=0o755)
+    with _writing(folder):
+        folder.mkdir(parents=True)
     try:
         async with connected(address) as cluster:
             workers = await cluster.workers()
@@ -103,7 +106,8 @@ async def _lay_down(job: TrainingJob, database: Database, folder: Path) -> _Laid
             dataset = dataset.take(dataset.decided_us > after_us)
         if len(dataset):
             summary.add(dataset)
-            writer.add(dataset)
+            with _writing(folder):
+                writer.add(dataset)
 
     dropped = await stream_samples(
         database,
@@ -112,10 +116,24 @@ async def _lay_down(job: TrainingJob, database: Database, folder: Path) -> _Laid
         as_of_us=job.as_of_us,
         on_rows=take,
     )
-    partitions, outline = writer.finish(), summary.outline()
+    with _writing(folder):
+        partitions = writer.finish()
+    outline = summary.outline()
     plan = plan_run(job, outline, summary.report({**dropped, **unusable}, horizon_us(job)))
-    write_plan(partitions, plan)
+    with _writing(folder):
+        write_plan(partitions, plan)
     return _LaidDown(partitions, outline, plan)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """An error of the disk is one of this folder, and not of the database that the rows come from."""
+    try:
+        yield
+    except OSError as error:
+        code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "dataset_not_writable"
+        hint = f"the dataset could not be written to {folder}: {error.strerror or error}; see to TRAINING_DATASET_PATH."
+        raise RunBroken(code, hint) from error
 
 
 def _without_inputs(laid_down: _LaidDown, block: str) -> Block:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from model_service.database.connection import Database
-from model_service.distributed_run import train_on_dask
+from model_service.distributed_run import _lay_down, train_on_dask
 from model_service.learning import dask_cluster as subject
+from model_service.learning import parquet_dataset
 from model_service.learning.dask_cluster import Cluster
 from model_service.learning.distributed import _said
 from model_service.learning.refusal import Refused, RunBroken
@@ -82,6 +83,25 @@ async def test_a_scheduler_without_workers_or_with_others_than_ours(
     with pytest.raises(Refused, match="too_few_rows"):
         await train_on_dask(job, database, {}, None, lambda *_: None)
     assert not Path(job.dataset_directory or "").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(28, "disk_full"), (30, "dataset_not_writable")])
+async def test_a_disk_that_takes_no_dataset(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(number, "Error writing bytes to file")
+
+    await store(database, imbalance_rows(2000, 3, assets=3))
+    job = dask_job(database, tmp_path, NOWHERE)
+    folder = tmp_path / "datasets"
+    folder.mkdir()
+    monkeypatch.setattr(parquet_dataset, "_write_table", refuse)
+    with pytest.raises(RunBroken) as found:
+        await _lay_down(job, database, folder)
+    assert found.value.code == code
+    assert str(folder) in found.value.hint
+    assert "TRAINING_DATASET_PATH" in found.value.hint
 
 
 async def test_a_scheduler_that_dies_meanwhile(database: Database, lonely: DaskCluster, tmp_path: Path) -> None:

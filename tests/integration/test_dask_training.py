@@ -30,9 +30,13 @@ from tests.support.training_rows import imbalance_rows, training_strategy
 ROWS = 6000
 Lines = list[dict[str, Any]]
 PATIENT = training_strategy(
-    training={"hyperparameters": {"rounds": 4000, "eta": 0.001}, "early_stopping_rounds": 1000, "walk_forward_folds": 0}
+    training={
+        "hyperparameters": {"rounds": 4000, "eta": 0.001, "max_depth": 6, "min_child_weight": 0, "max_bin": 1024},
+        "early_stopping_rounds": 1000,
+        "walk_forward_folds": 0,
+    }
 )
-"""Boosts for so long that there is time to break something meanwhile."""
+"""Boosts for minutes, so that there is time to break something meanwhile."""
 UNHURRIED = training_strategy(training={"hyperparameters": {"rounds": 400, "eta": 0.01}, "walk_forward_folds": 0})
 """Boosts for a second or two."""
 BRIEF = training_strategy(training={"hyperparameters": {"rounds": 30}, "walk_forward_folds": 0})
@@ -148,10 +152,11 @@ async def test_a_killed_child_leaves_nothing_on_the_workers_and_bars_no_run(
     assert len(list((tmp_path / "datasets" / ".run-1").iterdir())) >= 2
     second = await ChildLauncher().launch(dask_job(stored, tmp_path / "next", cluster.address, strategy=BRIEF))
     waited = False
-    async for line in second.lines():
-        if isinstance(line, Progress) and line.note.startswith("waiting for another run"):
-            await kill(first)
-            waited = True
+    async with asyncio.timeout(45):
+        async for line in second.lines():
+            if isinstance(line, Progress) and line.note.startswith("waiting for another run"):
+                await kill(first)
+                waited = True
     assert waited
     assert isinstance(line, Candidate), line
     await workers_are_free(cluster)

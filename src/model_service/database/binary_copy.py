@@ -120,8 +120,10 @@ async def copy_rows(
     rows_sql: str,
     arguments: Sequence[object],
     on_rows: Callable[[Rows], None],
+    *,
+    timeout_seconds: float = READ_TIMEOUT_SECONDS,
 ) -> None:
-    """`SELECT columns rows_sql` with `arguments`, handed on block by block.
+    """`SELECT columns rows_sql` with `arguments`, handed on block by block; errors of `on_rows` pass through.
 
     Raises:
         ValueError: a row has another width than its columns say.
@@ -129,9 +131,7 @@ async def copy_rows(
     """
     parser = BlockParser(columns, on_rows)
     query = f"SELECT {', '.join(column.sql for column in columns)} {rows_sql}"
-    await connection.copy_from_query(
-        query, *arguments, output=parser.take, format="binary", timeout=READ_TIMEOUT_SECONDS
-    )
+    await connection.copy_from_query(query, *arguments, output=parser.take, format="binary", timeout=timeout_seconds)
     parser.finish()
 
 

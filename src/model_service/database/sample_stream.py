@@ -13,6 +13,8 @@ from model_service.database.feature_rows import DAMAGED, OTHER_SET, FeatureSet, 
 from model_service.database.sample_reader import COLUMNS, REFUSALS, SUPERSEDED
 from model_service.models.samples import Rows
 
+STREAM_TIMEOUT_SECONDS = 7 * 86_400.0
+"""As long as a run may last at most: what is read here has any size."""
 _ORDERED = """
     FROM model_service.samples AS s WHERE s.strategy_id = $1
     ORDER BY s.decided_us, s.signal_id, s.revision"""
@@ -48,7 +50,8 @@ async def stream_samples(
             stream = _Stream(known, on_rows)
             names, widths = [known_set.name for known_set in known], [known_set.width for known_set in known]
             arguments = (strategy_id, as_of_us, names, widths)
-            await copy_rows(connection, _columns(max(widths)), database.sql(_ORDERED), arguments, stream.take)
+            columns, rows = _columns(max(widths)), database.sql(_ORDERED)
+            await copy_rows(connection, columns, rows, arguments, stream.take, timeout_seconds=STREAM_TIMEOUT_SECONDS)
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"PostgreSQL at {database.address}: {error or type(error).__name__}") from error
     finally:
