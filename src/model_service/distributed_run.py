@@ -26,11 +26,13 @@ from model_service.learning.dataset import IdleDraws, Outline, dataset_from_rows
 from model_service.learning.dataset_report import DatasetSummary
 from model_service.learning.distributed import Material, fit_on_workers
 from model_service.learning.estimators import Block
+from model_service.learning.fitting import fit_request
 from model_service.learning.incumbent import IncumbentModel
 from model_service.learning.parquet_dataset import Partitions, PartitionWriter, read_rows, thinned, write_plan
 from model_service.learning.plan import Plan, facts_of, horizon_us, parent_end_us, plan_run
+from model_service.learning.progress import OnProgress
 from model_service.learning.refusal import RunBroken
-from model_service.learning.run import HeldOut, OnProgress, conclude, fit_request, kept
+from model_service.learning.run import HeldOut, conclude, kept
 from model_service.models.features import MODEL_INPUT_NAMES
 from model_service.models.job import Candidate, TrainingJob
 from model_service.models.samples import Rows

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import structlog
 
 from model_service.config.clock import Clock, Identifiers, RandomIdentifiers, SystemClock
-from model_service.config.extras import missing_for_dask
+from model_service.config.extras import missing_for_dask, missing_for_search
 from model_service.config.settings import Settings
 from model_service.config.strategies import StrategyDefinition, strategies_from
 from model_service.consumers.dead_letter_office import DeadLetterOffice
@@ -179,6 +179,8 @@ async def _work(service: Service) -> None:
 def require_extras(settings: Settings) -> None:
     """Raises StartRefused when a run could never work with what is installed."""
     missing = missing_for_dask() if settings.training_engine == "dask" else None
+    if settings.model_training_search_trials:
+        missing = missing or missing_for_search()
     if missing is not None:
         raise StartRefused(missing)
 

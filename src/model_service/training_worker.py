@@ -126,9 +126,11 @@ def _train_here(job: TrainingJob, telling: _Telling) -> tuple[Candidate, dict[st
     import uvloop
 
     from model_service.learning.estimators import load_libraries
+    from model_service.learning.machine import require_machine
     from model_service.learning.run import train_candidate
 
     load_libraries(job.strategy.model_type)
+    require_machine(job)
     telling.lap("starting")
     samples, idle = uvloop.run(_read(job))
     telling.lap("reading")

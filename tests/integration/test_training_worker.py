@@ -27,7 +27,7 @@ from model_service.models.features import FEATURE_NAMES
 from model_service.models.job import Candidate, DatabaseCoordinates, TrainingJob
 from tests.integration.test_idle_reader import none
 from tests.support.stored_samples import store as store
-from tests.support.training_rows import imbalance_rows, training_job
+from tests.support.training_rows import imbalance_rows, training_job, training_strategy
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PASSWORD = "correct-horse-battery"
@@ -92,6 +92,25 @@ async def test_too_few_rows_are_refused(database: Database, tmp_path: Path) -> N
     assert (lines[-1]["kind"], lines[-1]["code"]) == ("refused", "too_few_rows")
     assert lines[-1]["report"]["rows"] == 50
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_device_that_is_not_there_is_a_failure_before_the_database_is_asked(tmp_path: Path) -> None:
+    code, lines, _ = await run_child(training_job(str(tmp_path), device="cuda"))
+    assert (code, lines[-1]["kind"], lines[-1]["code"]) == (1, "failed", "device_unavailable")
+    assert "MODEL_TRAINING_DEVICE" in lines[-1]["hint"]
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_search_in_the_child_tells_its_trials_and_keeps_them(database: Database, tmp_path: Path) -> None:
+    await store(database, imbalance_rows(2000, 3, assets=3))
+    strategy = training_strategy(training={"search_trials": 3, "hyperparameters": {"rounds": 30}})
+    code, lines, errors = await run_child(job_on(database, tmp_path, strategy=strategy))
+    assert (code, lines[-1]["kind"]) == (0, "candidate"), errors
+    assert [line["note"] for line in lines if line.get("note", "").startswith("trial")] == [
+        "trial 1 of 3", "trial 2 of 3", "trial 3 of 3",
+    ]  # fmt: skip
+    assert len(lines[-1]["training_config"]["search"]["trials"]) == 3
+    assert len(lines[-1]["report"]["walk_forward"]["folds"]) == 4
 
 
 @pytest.mark.parametrize("state", ["missing", "not_empty"])

@@ -11,10 +11,12 @@ import pytest
 import xgboost
 from numpy.typing import NDArray
 
-from model_service.learning.boosting import BoostedModel
+from model_service.learning.boosting import BoostedModel, require_device
 from model_service.learning.estimators import Block
-from model_service.learning.refusal import Refused
+from model_service.learning.machine import require_machine
+from model_service.learning.refusal import Refused, RunBroken
 from tests.support.families import EDGE, WIDTH, fitted, planted_block, served_scores
+from tests.support.training_rows import training_job, training_strategy
 
 
 def boosted(train: Block | None = None, **changes: Any) -> BoostedModel:
@@ -133,3 +135,43 @@ def test_the_file_names_neither_device_nor_threads() -> None:
         "attributes", "feature_names", "feature_types", "gradient_booster", "learner_model_param", "objective",
     }  # fmt: skip
     assert int(learner["learner_model_param"]["num_feature"]) == WIDTH
+
+
+def test_a_device_that_this_xgboost_cannot_use_is_named_before_any_fit() -> None:
+    require_device("cpu")
+    with pytest.raises(RunBroken) as broken:
+        require_device("cuda")
+    assert broken.value.code == "device_unavailable"
+    assert "MODEL_TRAINING_DEVICE is cuda" in broken.value.hint
+    assert "install the extra `gpu`" in broken.value.hint
+
+
+def test_a_machine_without_a_gpu_is_found_by_where_a_probe_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XGBoost goes on with the CPU by itself, and only warns."""
+    monkeypatch.setattr(xgboost, "build_info", lambda: {"USE_CUDA": True})
+    with pytest.raises(RunBroken) as broken, pytest.warns(UserWarning, match="Device is changed from GPU to CPU"):
+        require_device("cuda")
+    assert broken.value.code == "device_unavailable"
+    assert "no GPU can be used here" in broken.value.hint
+
+
+def test_the_device_reaches_xgboost_and_not_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    train = xgboost.train
+
+    def spy(parameters: dict[str, Any], *arguments: Any, **options: Any) -> xgboost.Booster:
+        asked.append(parameters["device"])
+        return train({**parameters, "device": "cpu"}, *arguments, **options)
+
+    monkeypatch.setattr(xgboost, "train", spy)
+    on_gpu = boosted(device="cuda", hyperparameters={"rounds": 5})
+    on_cpu = boosted(hyperparameters={"rounds": 5})
+    assert asked == ["cuda", "cpu"]
+    assert (on_gpu.native(), on_gpu.details()["device"]) == (on_cpu.native(), "cuda")
+
+
+@pytest.mark.parametrize("model_type", ["random_forest", "sgd_classifier"])
+def test_only_xgboost_needs_the_device(model_type: str) -> None:
+    require_machine(training_job(strategy=training_strategy(model_type=model_type), device="cuda"))
+    with pytest.raises(RunBroken, match="device_unavailable"):
+        require_machine(training_job(device="cuda"))

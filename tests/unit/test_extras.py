@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from model_service.config.extras import DASK, missing_for_dask
+from model_service.config.extras import DASK, SEARCH, missing_for_dask, missing_for_search
 from model_service.config.settings import load_settings
 from model_service.main import StartRefused, require_extras
 
@@ -21,8 +21,16 @@ def test_the_missing_packages_are_named() -> None:
     assert 'pip install "model-service[dask]"' in hint
 
 
+def test_what_a_search_needs_is_named() -> None:
+    hint = missing_for_search(lambda _: None)
+    assert hint is not None
+    assert "optuna cannot be found" in hint
+    assert 'pip install "model-service[tune]"' in hint
+
+
 def test_nothing_is_missing_here() -> None:
     assert missing_for_dask() is None
+    assert missing_for_search() is None
 
 
 def test_the_service_does_not_start_without_what_its_engine_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,10 +40,18 @@ def test_the_service_does_not_start_without_what_its_engine_needs(monkeypatch: p
     require_extras(load_settings({})[0])
 
 
+def test_the_service_does_not_start_without_what_its_search_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_service.main.missing_for_search", lambda: missing_for_search(lambda _: None))
+    with pytest.raises(StartRefused, match=r"pip install \"model-service\[tune\]\""):
+        require_extras(load_settings({"MODEL_TRAINING_SEARCH_TRIALS": "5"})[0])
+    require_extras(load_settings({})[0])
+
+
 def test_asking_loads_none_of_them() -> None:
     code = (
-        "import sys; import model_service.main; from model_service.config.extras import missing_for_dask; "
-        f"missing_for_dask(); print([name for name in {DASK!r} if name in sys.modules])"
+        "import sys; import model_service.main; "
+        "from model_service.config.extras import missing_for_dask, missing_for_search; "
+        f"missing_for_dask(); missing_for_search(); print([name for name in {DASK + SEARCH!r} if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

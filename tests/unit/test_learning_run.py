@@ -167,6 +167,43 @@ def test_an_increment_that_cannot_be_is_refused(
     assert refused.value.code == code
 
 
+@pytest.mark.parametrize("name", ["model.json", "manifest.json"])
+def test_a_parent_that_is_not_what_was_judged_is_refused_before_it_is_parsed(name: str) -> None:
+    rows = imbalance_rows(3500, 3, assets=3)
+    parent, files = planted("xgboost")
+    damaged = {**files, name: files[name].replace(b"0", b"1", 1)}
+    job = {
+        "training_type": "incremental", "parent_directory": "/parent", "parent_version": "v1",
+        "parent_trained_until_us": parent.trained_until_us, "parent_files": parent.files,
+    }  # fmt: skip
+    with pytest.raises(Refused) as refused:
+        run("xgboost", rows, damaged, **job)
+    assert refused.value.code == "parent_damaged"
+    assert name in refused.value.hint
+
+
+def test_a_parent_of_another_model_type_is_refused() -> None:
+    parent, files = planted("sgd_classifier")
+    job = {
+        "training_type": "incremental", "parent_directory": "/parent", "parent_version": "v1",
+        "parent_trained_until_us": parent.trained_until_us, "parent_files": parent.files,
+    }  # fmt: skip
+    with pytest.raises(Refused, match="v1 is a sgd_classifier, the strategy asks for xgboost") as refused:
+        run("xgboost", imbalance_rows(3500, 3, assets=3), files, **job)
+    assert refused.value.code == "parent_incompatible"
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("value", [np.nan, 4.0])
+def test_a_model_that_can_learn_nothing_is_judged_and_not_promoted(model_type: str, value: float) -> None:
+    rows = imbalance_rows(2000, 3, assets=3)
+    rows["features"], rows["side"] = value, 1
+    candidate, files = run(model_type, rows)
+    assert json.loads(files["calibration.json"])["method"] == "constant"
+    assert not candidate.gate_passed
+    assert metric(candidate, "roc_auc") == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("model_type", ["xgboost", "sgd_classifier"])
 def test_an_increment_on_a_parent_of_other_features_is_refused(model_type: str) -> None:
     """As many features in another order would fit into the parent, and mean something else."""

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.calibration import _SigmoidCalibration
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
@@ -54,14 +55,53 @@ def test_isotonic_is_never_certain() -> None:
     assert 0 < probabilities[0] < probabilities[-1] < 1
 
 
-@pytest.mark.parametrize("rows", [300, 2000])
-def test_a_score_that_points_the_wrong_way_becomes_the_base_rate(rows: int) -> None:
-    scores, labels, returns = drawn(rows, 5, slope=-2.0)
+def test_sigmoid_is_the_same_as_scikit_learns() -> None:
+    """Its own calibrator, given the log-odds as decision values: Platt's targets and no penalty there too."""
+    scores, labels, returns = drawn(400, 3, slope=0.6)
+    reference = _SigmoidCalibration().fit(log_odds(scores), labels)
     calibration = fit_calibration(scores, labels, returns)
-    if rows < 1000:
-        assert calibration.method == "constant"
-    assert np.ptp(calibration.probability(scores)) < 0.15
-    assert calibration.probability(scores).mean() == pytest.approx(labels.mean(), abs=0.02)
+    assert calibration.slope == pytest.approx(-float(reference.a_), rel=1e-3)
+    assert calibration.intercept == pytest.approx(-float(reference.b_), abs=1e-3)
+    assert calibration.probability(scores) == pytest.approx(reference.predict(log_odds(scores)), abs=1e-4)
+
+
+@pytest.mark.parametrize("rows", [60, 999, 1000, 20_000])
+def test_isotonic_from_a_thousand_rows_on(rows: int) -> None:
+    assert fit_calibration(*drawn(rows, 7)).method == ("sigmoid" if rows < 1000 else "isotonic")
+
+
+@pytest.mark.parametrize("rows", [300, 2000, 30_000])
+def test_a_score_that_points_the_wrong_way_becomes_the_base_rate(rows: int) -> None:
+    scores, labels, returns = drawn(rows, 5, slope=-0.5)
+    calibration = fit_calibration(scores, labels, returns)
+    assert calibration.method == "constant"
+    assert np.all(calibration.probability(scores) == np.mean(labels))
+
+
+@pytest.mark.parametrize("rows", [300, 2000])
+@pytest.mark.parametrize("score", [0.0, 0.37, 1.0])
+def test_a_model_that_says_one_thing_becomes_the_base_rate(rows: int, score: float) -> None:
+    _, labels, returns = drawn(rows, 5)
+    calibration = fit_calibration(np.full(rows, score), labels, returns)
+    assert calibration.method == "constant"
+    assert calibration.probability(np.array([0.1, 0.9])) == pytest.approx(np.mean(labels))
+
+
+@pytest.mark.parametrize("rows", [300, 2000])
+def test_scores_of_exactly_zero_and_one_can_be_calibrated(rows: int) -> None:
+    scores, labels, returns = drawn(rows, 5)
+    extreme = np.where(scores < 0.3, 0.0, np.where(scores > 0.7, 1.0, scores))
+    probability = fit_calibration(extreme, labels, returns).probability(extreme)
+    assert np.all((probability > 0.0) & (probability < 1.0))
+
+
+@pytest.mark.parametrize("rows", [800, 5000])
+def test_calibrated_probabilities_are_true_on_other_rows(rows: int) -> None:
+    """Scores that are twice too sure: true log-odds are half of what they say."""
+    calibration = fit_calibration(*drawn(rows, 11, slope=0.5))
+    fresh = np.linspace(0.1, 0.9, 200)
+    truth = sigmoid(0.5 * log_odds(fresh))
+    assert np.mean(np.abs(calibration.probability(fresh) - truth)) < 0.5 * np.mean(np.abs(fresh - truth))
 
 
 def test_few_rows_use_the_sigmoid() -> None:

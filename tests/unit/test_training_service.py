@@ -315,6 +315,17 @@ async def test_an_increment_without_an_active_version_is_refused() -> None:
     assert world.children == []
 
 
+async def test_a_job_says_where_to_compute_and_what_its_parent_was() -> None:
+    parent = ModelVersion(UUID(int=5), "v4", "momentum_v1", "f1", {"model.json": "ab"}, True, True, NOON, 77, 0.8)
+    world = FakeWorld(active_version=parent)
+    training = service(world, device="cuda")
+    await training.request("momentum_v1", "incremental", "manual", "test", NOON)
+    await training.step(NOON)
+    job = world.children[-1].job
+    assert (job.device, job.parent_version, job.parent_trained_until_us) == ("cuda", "v4", 77)
+    assert job.parent_files == {"model.json": "ab"}
+
+
 async def test_an_unknown_strategy_is_refused_before_anything_is_written() -> None:
     world = FakeWorld()
     with pytest.raises(NotFound):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 Value = float | int | str | bool
 """A hyperparameter's value as JSON has it."""
@@ -100,8 +101,8 @@ SUPPORTS_MONOTONE_CONSTRAINTS = ("xgboost",)
 _TREES = {"xgboost": "rounds", "random_forest": "n_estimators"}
 
 
-def chosen_hyperparameters(model_type: str, given: Mapping[str, Value]) -> dict[str, Value | None]:
-    """All hyperparameters of a fit: the defaults, and over them what is given."""
+def chosen_hyperparameters(model_type: str, given: Mapping[str, Value]) -> dict[str, Any]:
+    """All hyperparameters of a fit: the defaults, and over them what is given; None for what the rows decide."""
     return {name: given.get(name, known.default) for name, known in HYPERPARAMETERS[model_type].items()}
 
 

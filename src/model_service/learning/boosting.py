@@ -16,7 +16,7 @@ from model_service.learning.estimators import Block, FitRequest, OnRound, known_
 from model_service.learning.explain_booster import BoosterExplainer
 from model_service.learning.explanation import Explainer
 from model_service.learning.onnx_trees import booster_to_onnx
-from model_service.learning.refusal import Refused
+from model_service.learning.refusal import Refused, RunBroken
 from model_service.models.features import FEATURE_NAMES, MODEL_INPUT_NAMES
 
 FIXED: Mapping[str, Any] = {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist"}
@@ -109,7 +109,7 @@ def booster_parameters(request: FitRequest) -> dict[str, Any]:
 
 def rounds_allowed(request: FitRequest, before: int) -> int:
     """Boosting rounds at most, for a parent of `before` rounds. Raises Refused with `increment_round_cap`."""
-    rounds = int(chosen_hyperparameters("xgboost", request.hyperparameters)["rounds"] or 0)
+    rounds: int = chosen_hyperparameters("xgboost", request.hyperparameters)["rounds"]
     if request.parent is None:
         return rounds
     most = 2 * rounds
@@ -146,6 +146,30 @@ def finished(booster: xgboost.Booster, request: FitRequest, before: int) -> Boos
     if request.monotone_constraints:
         booster.set_attr(**{_CONSTRAINTS: _as_text(request.monotone_constraints)})
     return BoostedModel(booster, len(MODEL_INPUT_NAMES), before, loss, _used(request))
+
+
+def require_device(device: str) -> None:
+    """Make sure that XGBoost can compute on `device`, before rows are read for it.
+
+    Where it cannot, it falls back to the CPU with a warning, so a booster of one round is asked where it was made.
+    Raises RunBroken with `device_unavailable`.
+    """
+    if device == "cpu":
+        return
+    if not xgboost.build_info().get("USE_CUDA"):
+        raise _no_device("this XGBoost was built without CUDA; install the extra `gpu` in place of `cpu`")
+    rows = xgboost.DMatrix(np.eye(4, dtype=np.float32), label=np.array([0, 1, 0, 1]))
+    try:
+        probe = xgboost.train({**FIXED, "device": device}, rows, 1)
+    except xgboost.core.XGBoostError as error:
+        raise _no_device(f"XGBoost says: {str(error).splitlines()[0]}") from error
+    used = json.loads(probe.save_config())["learner"]["generic_param"]["device"]
+    if not used.startswith(device):
+        raise _no_device("no GPU can be used here; look at the driver with nvidia-smi")
+
+
+def _no_device(what: str) -> RunBroken:
+    return RunBroken("device_unavailable", f"MODEL_TRAINING_DEVICE is cuda, but {what}, or set it to cpu.")
 
 
 def _used(request: FitRequest) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ _WORTHWHILE = 0.9
 
 
 def fit_calibration(scores: Floats, labels: NDArray[Any], net_returns: Floats) -> Calibration:
-    """Sigmoid under 1,000 rows, else isotonic; the constant base rate where a higher score means no higher chance.
+    """Sigmoid under 1,000 rows, else isotonic; the constant base rate where the sigmoid's slope is not positive.
 
     Args:
         scores: raw probabilities, float64 (n,).
@@ -37,11 +37,11 @@ def fit_calibration(scores: Floats, labels: NDArray[Any], net_returns: Floats) -
         "mean_return_of_losses": float(np.mean(net_returns[~wins])),
         "rows": len(labels),
     }
-    if len(labels) < ISOTONIC_FROM_ROWS:
-        slope, intercept = fit_sigmoid(log_odds(scores), wins)
-        if slope > 0:
-            return Calibration("sigmoid", slope=slope, intercept=intercept, **known)
+    slope, intercept = fit_sigmoid(log_odds(scores), wins)
+    if slope <= 0:  # also with many rows: a non-falling step function of a falling relation would promise its end steps
         return Calibration("constant", **known)
+    if len(labels) < ISOTONIC_FROM_ROWS:
+        return Calibration("sigmoid", slope=slope, intercept=intercept, **known)
     knot_scores, knot_probabilities = fit_isotonic(scores, wins)
     if knot_probabilities[-1] <= knot_probabilities[0]:
         return Calibration("constant", **known)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,41 +20,21 @@ from model_service.learning.baselines import baselines, off_policy_report
 from model_service.learning.calibrate import fit_calibration
 from model_service.learning.dataset import Dataset, IdleDraws, dataset_from_rows, idle_draws_from_rows
 from model_service.learning.dataset_report import dataset_report
-from model_service.learning.estimators import (
-    Block,
-    FitRequest,
-    FittedModel,
-    fit_model,
-    libraries_of,
-    native_file,
-    refuse_increment,
-)
+from model_service.learning.estimators import Block, FittedModel, libraries_of, refuse_increment
 from model_service.learning.evaluation import Evaluation, Judged, evaluate
+from model_service.learning.fitting import Notes, fit_in_memory, fit_request
 from model_service.learning.gate import judge
 from model_service.learning.importance import importance
 from model_service.learning.incumbent import IncumbentModel
 from model_service.learning.plan import Plan, RunFacts, facts_of, horizon_us, parent_end_us, plan_run
-from model_service.learning.refusal import Refused
+from model_service.learning.progress import EVALUATING, PREPARED, OnProgress
 from model_service.learning.reliability import reliability
 from model_service.learning.scorecard import scorecard
 from model_service.models.artifact import CALIBRATION_FILE, MANIFEST_FILE, SERVING_FILE, LoadedModel, sha256_of
 from model_service.models.calibration import Calibration
 from model_service.models.features import FEATURE_SET, align_to_side
 from model_service.models.job import Candidate, TrainingJob
-from model_service.models.manifest import read_inputs
 from model_service.models.samples import Rows
-
-Phase = Literal["preparing", "fitting", "evaluating"]
-
-
-class OnProgress(Protocol):
-    """Where a run says how far it is."""
-
-    def __call__(self, phase: Phase, fraction: float, note: str, report: Mapping[str, Any] | None = None, /) -> None:
-        """Phase, fraction of the run from 0 to 1, a note; and once, when it is known, the report on the rows."""
-
-
-_PREPARED, _FITTING_FROM, _EVALUATING_FROM = 0.14, 0.15, 0.85
 
 
 @dataclass(frozen=True)
@@ -120,23 +99,28 @@ def train_candidate(
 
     Raises:
         Refused: the rows, or the parent, do not allow a model.
+        RunBroken: the search that the strategy asks for cannot be made on this machine.
     """
     prepared = prepare(job, rows, dropped)
-    on_progress("preparing", _PREPARED, kept(prepared.plan), prepared.plan.report)
+    on_progress("preparing", PREPARED, kept(prepared.plan), prepared.plan.report)
     blocks = prepared.block("train"), prepared.block("early_stopping")
-    fitted = fit_model(fit_request(job, *blocks, parent_files, on_progress))
-    return conclude(job, prepared.held_out(idle, incumbent), fitted, on_progress)
+    request = fit_request(job, *blocks, parent_files, on_progress)
+    fitted, notes = fit_in_memory(job, prepared.dataset, prepared.plan, request, on_progress)
+    return conclude(job, prepared.held_out(idle, incumbent), fitted, on_progress, notes)
 
 
 def conclude(
-    job: TrainingJob, held_out: HeldOut, fitted: FittedModel, on_progress: OnProgress
+    job: TrainingJob, held_out: HeldOut, fitted: FittedModel, on_progress: OnProgress, notes: Notes | None = None
 ) -> tuple[Candidate, dict[str, bytes]]:
-    """Calibrate, export and judge a fitted model, wherever it was fitted; returns as `train_candidate`."""
-    on_progress("evaluating", _EVALUATING_FROM, "calibrating, exporting and judging on the test block")
+    """Calibrate, export and judge a fitted model, wherever it was fitted; returns as `train_candidate`.
+
+    `notes` are what its fitting has to say beside.
+    """
+    on_progress("evaluating", EVALUATING, "calibrating, exporting and judging on the test block")
     facts = held_out.facts
     files = {SERVING_FILE: fitted.onnx(), fitted.native_file: fitted.native()}
     files[CALIBRATION_FILE] = _calibrate(held_out.calibration, fitted).to_json()
-    served = _load({**files, MANIFEST_FILE: _manifest(job, facts, None)})
+    served = _load({**files, MANIFEST_FILE: _manifest(job, facts, fitted, None)})
     evaluation = _evaluate(job, held_out, fitted, served)
     explained = {
         "importance": importance(fitted, held_out.test, job.seed),
@@ -148,8 +132,9 @@ def conclude(
             evaluation.horizon_us,
         ),
     }
-    candidate = _candidate(job, facts, fitted, evaluation, explained)
-    files[MANIFEST_FILE] = _manifest(job, facts, _metric(candidate, "accuracy_at_threshold"))
+    notes = notes or Notes()
+    candidate = _candidate(job, facts, fitted, evaluation, Notes(notes.config, {**explained, **notes.report}))
+    files[MANIFEST_FILE] = _manifest(job, facts, fitted, _metric(candidate, "accuracy_at_threshold"))
     files[TEST_PREDICTIONS_FILE] = predictions_bytes(evaluation)
     hashes = {name: sha256_of(data) for name, data in files.items()}
     return candidate.model_copy(update={"files": hashes}), files
@@ -171,68 +156,6 @@ def kept(plan: Plan) -> str:
     serving = sum(len(rows) for rows in split.blocks().values())
     dropped = split.purged + split.embargoed
     return f"kept {serving:,} of {serving + dropped:,} rows, dropped {dropped:,} at the borders of the blocks"
-
-
-def fit_request(
-    job: TrainingJob,
-    train: Block,
-    early_stopping: Block,
-    parent_files: Mapping[str, bytes],
-    on_progress: OnProgress,
-) -> FitRequest:
-    """What the job asks to be fitted on these blocks. Raises Refused for a parent that cannot be continued."""
-
-    def on_round(done: int, most: int) -> None:
-        share = done / most
-        fraction = _FITTING_FROM + share * (_EVALUATING_FROM - _FITTING_FROM)
-        on_progress("fitting", fraction, f"round {done} of at most {most}")
-
-    model_type, training = job.strategy.model_type, job.strategy.training
-    on_progress("fitting", _FITTING_FROM, f"{model_type} on {len(train.labels)} rows")
-    return FitRequest(
-        model_type=model_type,
-        train=train,
-        early_stopping=early_stopping,
-        seed=job.seed,
-        threads=job.threads,
-        on_round=on_round,
-        parent=parent_model(job, parent_files),
-        hyperparameters=training.hyperparameters,
-        early_stopping_rounds=training.early_stopping_rounds,
-        monotone_constraints=training.monotone_constraints,
-        device=job.device,
-    )
-
-
-def parent_model(job: TrainingJob, parent_files: Mapping[str, bytes]) -> bytes | None:
-    """The native file to continue from; None for a full training.
-
-    Raises Refused with `parent_incompatible` when the parent has no such file, `parent_damaged` when it is another file
-    than the one that was judged.
-    """
-    if job.training_type != "incremental":
-        return None
-    name = native_file(job.strategy.model_type)
-    _check_parent_inputs(job, parent_files)
-    if name not in parent_files:
-        raise Refused("parent_incompatible", f"{job.parent_version} has no {name}; request a full training.")
-    content = parent_files[name]
-    if name in job.parent_files and sha256_of(content) != job.parent_files[name]:
-        hint = f"{name} of {job.parent_version} is not the file that was judged (sha256); request a full training."
-        raise Refused("parent_damaged", hint)
-    return content
-
-
-def _check_parent_inputs(job: TrainingJob, parent_files: Mapping[str, bytes]) -> None:
-    """An increment goes on with the parent's own columns, so they must be today's, in today's order."""
-    try:
-        inputs = read_inputs(json.loads(parent_files.get(MANIFEST_FILE, b"")))
-    except (ValueError, KeyError, TypeError) as error:
-        hint = f"the manifest of {job.parent_version} cannot be used ({error}); request a full training."
-        raise Refused("parent_incompatible", hint) from error
-    if inputs.feature_set != FEATURE_SET:
-        hint = f"{job.parent_version} reads {inputs.feature_set}, rows are {FEATURE_SET} now; request a full training."
-        raise Refused("parent_incompatible", hint)
 
 
 def _calibrate(rows: Dataset, fitted: FittedModel) -> Calibration:
@@ -261,7 +184,7 @@ def _evaluate(job: TrainingJob, held_out: HeldOut, fitted: FittedModel, served: 
 
 
 def _candidate(
-    job: TrainingJob, facts: RunFacts, fitted: FittedModel, evaluation: Evaluation, explained: Mapping[str, Any]
+    job: TrainingJob, facts: RunFacts, fitted: FittedModel, evaluation: Evaluation, notes: Notes
 ) -> Candidate:
     metrics, left_out = scorecard(evaluation, job.candidates_tried)
     gate = judge(evaluation, job.strategy.accuracy_threshold)
@@ -271,13 +194,13 @@ def _candidate(
         files={},
         dataset_size=facts.dataset_size,
         trained_until_us=facts.trained_until_us,
-        training_config=_training_config(job, facts, fitted),
+        training_config={**_training_config(job, facts, fitted), **notes.config},
         report={
             **facts.report,
             "metrics_left_out": left_out,
             "baselines": baselines(evaluation),
             "off_policy": off_policy_report(evaluation),
-            **explained,
+            **notes.report,
         },
         metrics=metrics,
         gate=gate,
@@ -303,12 +226,13 @@ def _training_config(job: TrainingJob, facts: RunFacts, fitted: FittedModel) -> 
     }
 
 
-def _manifest(job: TrainingJob, facts: RunFacts, accuracy_at_threshold: float | None) -> bytes:
+def _manifest(job: TrainingJob, facts: RunFacts, fitted: FittedModel, accuracy_at_threshold: float | None) -> bytes:
     content = {
         "strategy_id": job.strategy.strategy_id,
         "horizon_seconds": job.strategy.horizon_seconds,
         "model_type": job.strategy.model_type,
         "training_type": job.training_type,
+        "hyperparameters": fitted.details()["hyperparameters"],
         "dataset_fingerprint": facts.report["fingerprint"],
         "dataset_size": facts.dataset_size,
         "trained_until_us": facts.trained_until_us,

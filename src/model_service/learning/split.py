@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -44,18 +44,45 @@ class Split:
         return {**kept, "purged": self.purged, "embargoed": self.embargoed}
 
 
+@dataclass(frozen=True)
+class PurgedBlocks:
+    """Rows of consecutive blocks in time order, without those that a border takes."""
+
+    blocks: list[Indices]
+    purged: int
+    embargoed: int
+
+
 def split_in_time(decided_us: NDArray[np.int64], exit_us: NDArray[np.int64], horizon_us: int) -> Split:
     """Split rows 60 / 10 / 10 / 20 % in time order, then purge and embargo at each border.
-
-    A border is the decision time of the first row of the later block. Of the earlier rows those go whose label ends at
-    or after it; of the later ones those decided within `horizon_us` after it, the border itself included.
 
     Args:
         decided_us: decision times, not falling, (n,).
         exit_us: ends of the label intervals, (n,).
         horizon_us: H.
     """
-    starts = _block_starts(len(decided_us))
+    cut = purged_blocks(decided_us, exit_us, horizon_us, block_starts(len(decided_us)))
+    return Split(**dict(zip(SHARES, cut.blocks, strict=True)), purged=cut.purged, embargoed=cut.embargoed)
+
+
+def block_starts(count: int) -> list[int]:
+    """First row of each of the four blocks of `count` rows, and `count`."""
+    shares = np.cumsum([0.0, *SHARES.values()])
+    return [round(float(share) * count) for share in shares]
+
+
+def purged_blocks(
+    decided_us: NDArray[np.int64], exit_us: NDArray[np.int64], horizon_us: int, starts: Sequence[int]
+) -> PurgedBlocks:
+    """Cut rows in time order into blocks, then purge and embargo at each border.
+
+    A border is the decision time of the first row of the later block. Of the earlier rows those go whose label ends at
+    or after it; of the later ones those decided within `horizon_us` after it, the border itself included.
+
+    Args:
+        decided_us, exit_us, horizon_us: as in `split_in_time`.
+        starts: first row of each block, not falling, and the end of the last one.
+    """
     borders = [int(decided_us[start]) if start < len(decided_us) else None for start in starts[1:-1]]
     purge = np.zeros(len(decided_us), dtype=bool)
     embargo = np.zeros(len(decided_us), dtype=bool)
@@ -65,9 +92,12 @@ def split_in_time(decided_us: NDArray[np.int64], exit_us: NDArray[np.int64], hor
             embargo[start:] |= decided_us[start:] < border + horizon_us
     kept = ~(purge | embargo)
     blocks = [first + np.flatnonzero(kept[first:last]) for first, last in pairwise(starts)]
-    return Split(
-        **dict(zip(SHARES, blocks, strict=True)), purged=int(np.sum(purge)), embargoed=int(np.sum(embargo & ~purge))
-    )
+    return PurgedBlocks(blocks, int(np.sum(purge)), int(np.sum(embargo & ~purge)))
+
+
+def evenly(count: int, most: int) -> Indices:
+    """Indices of at most `most` of `count` rows, evenly spread over them."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.intp)
 
 
 def refuse_small_blocks(split: Split, report: Mapping[str, Any]) -> None:
@@ -95,9 +125,4 @@ def refuse_one_class(labels: NDArray[np.int8], split: Split, report: Mapping[str
 
 def first_test_row(count: int) -> int:
     """Index of the first of `count` rows in time order that belongs to the test block before any is embargoed."""
-    return min(_block_starts(count)[-2], max(count - 1, 0))
-
-
-def _block_starts(count: int) -> list[int]:
-    shares = np.cumsum([0.0, *SHARES.values()])
-    return [round(float(share) * count) for share in shares]
+    return min(block_starts(count)[-2], max(count - 1, 0))

@@ -34,6 +34,14 @@ def training_weights(
     return scaled
 
 
+def with_mean_one(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights of a part of the training rows on their own, as if no other rows existed, float32 (n,)."""
+    if not len(weights):
+        return weights
+    scaled: NDArray[np.float32] = (weights / np.mean(weights, dtype=np.float64)).astype(np.float32)
+    return scaled
+
+
 def average_uniqueness(dataset: Outlined) -> NDArray[np.float64]:
     """How much of each label interval is its own, float64 (n,) in (0, 1].
 

@@ -1,0 +1,136 @@
+"""The walk-forward report: how the candidate's way of learning would have done on every part of the past (METHOD 5).
+
+The rows before the test block are cut into k equal parts. Fold i learns from the parts up to i and is judged on the
+next; the last fold learns from all of them and is judged on the test block. Every border is purged and embargoed. In
+each fold the last fifth of the rows calibrates, so that probabilities and the trades taken mean what they will mean.
+
+A report, and nothing that decides: hyperparameters and rounds are those of the candidate, which has seen rows of the
+earlier folds. To stay cheap it uses at most ROWS rows, evenly taken, so its models know less than the candidate does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_service.config.hyperparameters import chosen_hyperparameters
+from model_service.learning.calibrate import fit_calibration
+from model_service.learning.dataset import Dataset
+from model_service.learning.estimators import Block, FitRequest, fit_model
+from model_service.learning.split import block_starts, evenly, purged_blocks
+from model_service.learning.weights import with_mean_one
+from model_service.models import metrics
+from model_service.models.decision_rule import action_floor, would_take
+from model_service.models.features import align_to_side
+
+ROWS = 20_000
+FOREST_ROWS = 5_000
+FOREST_TREES = 30
+LEAST_ROWS = {"fitting": 100, "calibration": 50, "test": 50}
+CALIBRATION_SHARE = 1 / 5
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a walk needs of its run.
+
+    Attributes:
+        request: the candidate's, with the hyperparameters that it was fitted with.
+        rounds: boosting rounds that the candidate keeps; None for other families.
+        folds: k.
+        horizon_us, action_threshold: the strategy's.
+    """
+
+    request: FitRequest
+    rounds: int | None
+    folds: int
+    horizon_us: int
+    action_threshold: float
+
+
+def walk_forward(walk: Walk, dataset: Dataset, weights: NDArray[np.float32]) -> dict[str, Any]:
+    """Plain numbers for JSON: a fold that cannot be judged says why, and what is not defined is None.
+
+    Args:
+        dataset: all rows of the run, in time order.
+        weights: of its rows, (n,).
+    """
+    walk = _cheap(walk)
+    kept = evenly(len(dataset), FOREST_ROWS if walk.request.model_type == "random_forest" else ROWS)
+    test_start = int(np.searchsorted(kept, block_starts(len(dataset))[-2]))
+    thinned, ends = dataset.take(kept), _ends(test_start, len(kept), walk.folds)
+    return {
+        "rows": len(dataset),
+        "rows_used": len(kept),
+        "rounds": walk.rounds,
+        "hyperparameters": "as the candidate's, which were chosen on rows of the earlier folds too",
+        "folds": [
+            {"fold": number, **_fold(walk, thinned, weights[kept], start, end)}
+            for number, (start, end) in enumerate(pairwise(ends), start=1)
+        ],
+    }
+
+
+def _cheap(walk: Walk) -> Walk:
+    """Rounds fixed, and of a forest few trees."""
+    given = dict(walk.request.hyperparameters)
+    if walk.rounds is not None:
+        given["rounds"] = walk.rounds
+    if walk.request.model_type == "random_forest":
+        given["n_estimators"] = min(FOREST_TREES, chosen_hyperparameters("random_forest", given)["n_estimators"])
+    request = replace(walk.request, early_stopping=None, hyperparameters=given, on_round=lambda done, most: None)
+    return replace(walk, request=request)
+
+
+def _ends(test_start: int, count: int, folds: int) -> list[int]:
+    """First row of the test of each fold, and the end of the last."""
+    return [round(test_start * part / folds) for part in range(1, folds + 1)] + [count]
+
+
+def _fold(walk: Walk, rows: Dataset, weights: NDArray[np.float32], start: int, end: int) -> dict[str, Any]:
+    borders = [0, round(start * (1 - CALIBRATION_SHARE)), start, end]
+    cut = purged_blocks(rows.decided_us[:end], rows.exit_us[:end], walk.horizon_us, borders)
+    blocks = dict(zip(LEAST_ROWS, cut.blocks, strict=True))
+    reason = _unusable(rows, blocks)
+    if reason is not None:
+        return {"skipped": reason}
+    fitting, calibration, test = (rows.take(blocks[name]) for name in LEAST_ROWS)
+    block = Block(fitting.inputs(), fitting.labels, with_mean_one(weights[blocks["fitting"]]))
+    model = fit_model(replace(walk.request, train=block))
+    calibrated = fit_calibration(model.scores(calibration.inputs()), calibration.labels, calibration.net_returns)
+    own = calibrated.probability(model.scores(test.inputs()))
+    other = calibrated.probability(model.scores(align_to_side(test.features, -test.side_signs)))
+    floor = action_floor(calibrated.break_even, walk.action_threshold)
+    taken = would_take(own, other, test.side_signs, floor)
+    sizes = {"rows_fitting": len(fitting), "rows_calibration": len(calibration), "rows_test": len(test)}
+    span = {"first_decided_us": int(test.decided_us[0]), "last_decided_us": int(test.decided_us[-1])}
+    return {**sizes, **span, **_judged(test, own, taken)}
+
+
+def _unusable(rows: Dataset, blocks: Mapping[str, NDArray[np.intp]]) -> str | None:
+    for name, least in LEAST_ROWS.items():
+        kept = blocks[name]
+        if len(kept) < least:
+            return f"{name} keeps {len(kept)} rows after purging, {least} are needed"
+        if name != "test" and int(np.sum(rows.labels[kept])) in (0, len(kept)):
+            return f"all {len(kept)} rows of {name} are of one class"
+    return None
+
+
+def _judged(test: Dataset, probability: NDArray[np.float64], taken: NDArray[np.bool_]) -> dict[str, Any]:
+    numbers = {
+        "accuracy": metrics.accuracy(test.labels, probability >= 0.5),
+        "base_rate": metrics.base_rate(test.labels),
+        "roc_auc": metrics.roc_auc(test.labels, probability),
+        "brier": metrics.brier(test.labels, probability),
+        "coverage": float(np.mean(taken)),
+        "average_return": metrics.average_return(test.net_returns[taken]),
+    }
+    finite = {name: round(value, 9) if math.isfinite(value) else None for name, value in numbers.items()}
+    return {**finite, "trades_taken": int(np.sum(taken))}
