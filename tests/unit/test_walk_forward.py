@@ -177,6 +177,14 @@ def test_a_number_that_is_not_defined_is_none() -> None:
     assert fold["base_rate"] == 1.0
 
 
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_more_threads_give_the_same_numbers(model_type: str) -> None:
+    one = walk(model_type, **({"n_estimators": 10} if model_type == "random_forest" else {}))
+    three = replace(one, request=replace(one.request, threads=3))
+    first, second = (walk_forward(each, dataset(), weights_of(dataset())) for each in (one, three))
+    assert first == second
+
+
 @pytest.mark.parametrize(("folds", "parts"), [(1, 1), (2, 2), (7, 7)])
 def test_any_number_of_folds(folds: int, parts: int) -> None:
     found = folds_of(dataset(), folds=folds)
