@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from studies import candles, edges, false_promotions
+from studies import candles, edges, false_promotions, replacements
 from studies.findings import Finding
 from studies.progress import Progress
 from studies.results import ROOT, ResultFile, code_fingerprint
@@ -47,7 +47,7 @@ def main() -> None:
 def all_studies(data: Path) -> list[Study]:
     """Every study there is; that of the candles only where they are."""
     recorded = [] if candles.missing_files(data) else candles.studies(data)
-    return [*edges.studies(), *recorded, *false_promotions.studies()]
+    return [*edges.studies(), *recorded, *replacements.studies(), *false_promotions.studies()]
 
 
 def collect(studies: Sequence[Study], seeds: dict[str, range], path: Path, processes: int) -> dict[str, list[Result]]:
