@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from studies import candles, edges, false_promotions, replacements
+from studies import candles, edges, false_promotions, intervals, replacements
 from studies.findings import Finding
 from studies.progress import Progress
 from studies.results import ROOT, ResultFile, code_fingerprint
@@ -32,13 +32,14 @@ def main() -> None:
     """Exit code 1 when a promise is not kept."""
     options = _options()
     studies = [study for study in all_studies(options.data) if _is_wanted(study, options.only)]
-    skipped = _skipped(options)
-    if not studies and not skipped:
+    others = _skipped(options)
+    cover = intervals.is_there() and _matches(intervals.NAME, options.only)
+    if not (studies or others or cover):
         sys.exit(f"no study is called like {options.only}; there are {', '.join(_names(options.data))}")
     seeds = {study.name: range(options.first_seed, options.first_seed + _count(study, options)) for study in studies}
     results = collect(studies, seeds, options.results, options.processes)
     findings = [finding for study in studies for finding in study.conclude(results[study.name])]
-    findings += skipped
+    findings += [*others, *([intervals.coverage()] if cover else [])]
     command = shlex.join(["make", "study", *([f"ARGS={shlex.join(sys.argv[1:])}"] if sys.argv[1:] else [])])
     (print_json if options.json else print_table)(findings, command)
     sys.exit(int(any(finding.passed is False for finding in findings)))

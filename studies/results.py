@@ -9,7 +9,8 @@ from pathlib import Path
 from studies.study import Result
 
 ROOT = Path(__file__).parent.parent
-_SOURCES = ("studies", "src/model_service/learning", "src/model_service/models", "src/model_service/config")
+_ROOMS = ("config", "market", "trades", "models", "policies", "learning")
+_SOURCES = ("studies", *(f"src/model_service/{room}" for room in _ROOMS))
 
 
 def code_fingerprint() -> str:

@@ -29,7 +29,8 @@ BARRIERS = Barriers(0.4, 0.3, timedelta(seconds=900))
 
 def bars_with_gaps(rng: np.random.Generator, minutes: int) -> Bars:
     close = 100.0 * np.exp(np.cumsum(0.001 * rng.standard_normal(minutes)))
-    high, low = close * (1 + 0.0008 * rng.random(minutes)), close * (1 - 0.0008 * rng.random(minutes))
+    wide = np.where(rng.random(minutes) < 0.03, 0.01, 0.0008)  # a few hold both barriers
+    high, low = close * (1 + wide * rng.random(minutes)), close * (1 - wide * rng.random(minutes))
     ends = START + 60 * (1 + np.arange(minutes, dtype=np.int64))
     kept = rng.random(minutes) > 0.15
     kept[200:206] = False
@@ -61,9 +62,10 @@ def test_many_labels_at_once_are_those_of_the_service(seed: int) -> None:
     rng = np.random.default_rng(seed)
     bars = bars_with_gaps(rng, 400)
     at = np.sort(START + 5 * rng.integers(20, 400 * 12, 150))
-    at[:20] -= at[:20] % 60
+    at[::2] -= at[::2] % 60
     sides = rng.choice(np.array([-1, 1], dtype=np.int8), len(at))
-    mids = 100.0 * np.exp(0.003 * rng.standard_normal(len(at)))
+    last = np.maximum(np.searchsorted(bars.ends, at, side="right") - 1, 0)
+    mids = bars.close[last] * np.exp(0.003 * rng.standard_normal(len(at)))
     spreads = np.full(len(at), 0.0002)
     own = label_openings(bars, at, sides, mids, spreads, RULES)
     other = label_openings(bars, at, (-sides).astype(np.int8), mids, spreads, RULES)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from model_service.models import metrics
-from studies.bayes import bayes_accuracy
+from studies.bayes import _lead, bayes_accuracy
 from studies.edges import PROCESSES
-from studies.market import Process, simulate
+from studies.market import TICKS_PER_BAR, Process, filtered_pressure, simulate
 from studies.world import History, World, play
 
 OUTCOMES = 12_000
@@ -55,6 +55,25 @@ def test_without_an_edge_nothing_that_was_known_tells_the_next_move(clustered: b
     sizes = np.abs(moves)
     together = float(np.corrcoef(sizes[:-1], sizes[1:])[0, 1])
     assert together > 0.1 if clustered else abs(together) < 4 * noise
+
+
+def test_the_outlook_ends_where_the_label_does() -> None:
+    rows = history_of("imbalance").rows
+    rows = rows[rows["exit_rule"] == 2]
+    phases = rows["decided_us"] // 5_000_000 % TICKS_PER_BAR
+    # The mark is the close of a bar, which is the price of the tick before its end.
+    leads = (rows["exit_us"] - rows["decided_us"]) // 5_000_000 - 1
+    assert leads.tolist() == [_lead(int(phase), 900) for phase in phases]
+
+
+def test_the_filter_knows_the_past_alone_and_is_as_sure_as_it_says() -> None:
+    market = simulate(PROCESSES["momentum"], 4_000, 1, np.random.default_rng(13))[0]
+    known, variance = filtered_pressure(market)
+    assert np.mean((known - market.pressure) ** 2) == pytest.approx(variance, rel=0.1)
+    market.returns[20_000:] += 0.01
+    changed, _ = filtered_pressure(market)
+    assert changed[: 20_000 + 1].tolist() == known[: 20_000 + 1].tolist()
+    assert changed[20_001] != known[20_001]
 
 
 def test_one_seed_gives_the_same_history_again() -> None:
