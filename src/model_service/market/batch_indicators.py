@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -24,6 +25,11 @@ def batch_indicators(bars: Sequence[Bar]) -> dict[str, Floats]:
     """Every indicator of `INDICATORS` by name, at the end of every bar: shape (n,) each, NaN where unknown."""
     ends = np.array([bar.end.timestamp() for bar in bars])
     high, low, close, volume = (np.array([getattr(bar, name) for bar in bars], float) for name in _COLUMNS)
+    return array_indicators(ends, high, low, close, volume)
+
+
+def array_indicators(ends: Floats, high: Floats, low: Floats, close: Floats, volume: Floats) -> dict[str, Floats]:
+    """The same of bars given as columns (n,); `ends` in seconds since 1970, increasing."""
     return {
         "last_close": close,
         "return_1m": span_return(ends, close, 1),
@@ -55,9 +61,8 @@ def span_return(ends: Floats, close: Floats, minutes: int) -> Floats:
 def realised_volatility(close: Floats) -> Floats:
     """Root of the normalised exponentially weighted mean of squared log returns."""
     squares = np.diff(np.log(close)) ** 2
-    ages = np.arange(len(squares))
-    weights = np.tril(VOLATILITY_DECAY ** np.maximum(ages[:, None] - ages, 0))
-    values = np.sqrt(weights @ squares / weights.sum(axis=1))
+    weights = (1.0 - VOLATILITY_DECAY ** np.arange(1, len(squares) + 1)) / (1.0 - VOLATILITY_DECAY)
+    values = np.sqrt(_discounted_sum(squares, VOLATILITY_DECAY) / weights)
     values[: VOLATILITY_WARM_UP - 1] = np.nan
     return _pad(values, len(close))
 
@@ -108,6 +113,11 @@ def volume_ratio(volume: Floats) -> Floats:
     return np.divide(volume, mean, out=np.full_like(mean, np.nan), where=mean > 0.0)
 
 
+def _discounted_sum(values: Floats, discount: float) -> Floats:
+    """sum[i] = values[i] + discount * sum[i - 1]."""
+    return np.array(list(accumulate(values.tolist(), lambda total, value: value + discount * total)), dtype=np.float64)
+
+
 def _exponential_average(values: Floats, bars: int) -> Floats:
     return _seeded_average(values, bars, 2.0 / (bars + 1))
 
@@ -115,9 +125,11 @@ def _exponential_average(values: Floats, bars: int) -> Floats:
 def _seeded_average(values: Floats, bars: int, weight: float) -> Floats:
     averages = np.full(len(values), np.nan)
     if len(values) >= bars:
-        averages[bars - 1] = values[:bars].mean()
-    for index in range(bars, len(values)):
-        averages[index] = weight * values[index] + (1.0 - weight) * averages[index - 1]
+        later = (weight * values[bars:]).tolist()
+        steps = accumulate(
+            later, lambda last, share: share + (1.0 - weight) * last, initial=float(values[:bars].mean())
+        )
+        averages[bars - 1 :] = list(steps)
     return averages
 
 
