@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from model_service import child_process
 from model_service.models.job import Explanation, ExplanationJob, Failure
 
 log = structlog.get_logger()
@@ -27,35 +25,16 @@ class ExplanationLauncher:
 
     async def explain(self, job: ExplanationJob) -> Answer:
         """What the child says; a Failure also when it took too long or ended without a word."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "model_service.explanation_worker",
-            "--parent",
-            str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        process = await child_process.start("model_service.explanation_worker")
         try:
             async with asyncio.timeout(self._longest_seconds):
                 output, _ = await process.communicate(job.model_dump_json().encode())
         except TimeoutError:
             return Failure(code="timeout", hint=f"the explanation took over {self._longest_seconds:g} s and was killed")
         finally:
-            await _kill(process)
+            if process.returncode is None:
+                await child_process.kill(process)
         return _parse(output, process.returncode)
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """SIGKILL to its process group, whatever is left of it; returns when it is gone."""
-    if process.returncode is not None:
-        return
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    await process.wait()
 
 
 def _parse(output: bytes, code: int | None) -> Answer:

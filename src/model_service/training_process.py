@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from model_service import child_process
 from model_service.models.job import Candidate, Failure, Progress, Refusal, TrainingJob
 
 log = structlog.get_logger()
@@ -48,11 +47,7 @@ class ChildProcess:
 
     async def kill(self) -> None:
         """SIGKILL to its process group; returns when it is gone."""
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        await self._process.wait()
+        await child_process.kill(self._process)
 
 
 class ChildLauncher:
@@ -60,17 +55,7 @@ class ChildLauncher:
 
     async def launch(self, job: TrainingJob) -> ChildProcess:
         """A child that works on `job`."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "model_service.training_worker",
-            "--parent",
-            str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            limit=LINE_LIMIT_BYTES,
-        )
+        process = await child_process.start("model_service.training_worker", limit=LINE_LIMIT_BYTES)
         assert process.stdin is not None, "the child is started with a pipe"
         try:
             process.stdin.write(job.model_dump_json().encode())

@@ -115,7 +115,7 @@ def test_the_line_of_a_bin_marks_what_was_predicted_and_what_happened() -> None:
 
 
 def test_a_terminal_that_knows_ascii_alone_gets_no_more() -> None:
-    page(version_answer(), ascii_only=True, everything=True).encode("ascii")
+    assert page(version_answer(), ascii_only=True, everything=True).isascii()
 
 
 def test_the_rows_are_told_in_words_and_what_is_new_is_told_too() -> None:
