@@ -229,6 +229,8 @@ class _Side(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._link.opened(self)
+        # Before Python 3.11.3 reading begins right after this call, also when it was paused here.
+        asyncio.get_running_loop().call_soon(self._hold_again)
 
     def data_received(self, data: bytes) -> None:
         self._link.received(self.towards, data)
@@ -254,6 +256,11 @@ class _Side(asyncio.Protocol):
     def hold(self) -> None:
         self.is_held = True
         if self._transport is not None:
+            self._transport.pause_reading()
+
+    def _hold_again(self) -> None:
+        if self.is_held and self._transport is not None:
+            self._transport.resume_reading()
             self._transport.pause_reading()
 
     def let_go(self) -> None:
