@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from studies import candles, edges, false_promotions, intervals, replacements
+from studies import candles, coverage, edges, false_promotions, replacements
 from studies.findings import Finding
 from studies.progress import Progress
 from studies.results import ROOT, ResultFile, code_fingerprint
@@ -33,13 +33,12 @@ def main() -> None:
     options = _options()
     studies = [study for study in all_studies(options.data) if _is_wanted(study, options.only)]
     others = _skipped(options)
-    cover = intervals.is_there() and _matches(intervals.NAME, options.only)
-    if not (studies or others or cover):
+    if not (studies or others):
         sys.exit(f"no study is called like {options.only}; there are {', '.join(_names(options.data))}")
     seeds = {study.name: range(options.first_seed, options.first_seed + _count(study, options)) for study in studies}
     results = collect(studies, seeds, options.results, options.processes)
     findings = [finding for study in studies for finding in study.conclude(results[study.name])]
-    findings += [*others, *([intervals.coverage()] if cover else [])]
+    findings += others
     command = shlex.join(["make", "study", *([f"ARGS={shlex.join(sys.argv[1:])}"] if sys.argv[1:] else [])])
     (print_json if options.json else print_table)(findings, command)
     sys.exit(int(any(finding.passed is False for finding in findings)))
@@ -48,7 +47,7 @@ def main() -> None:
 def all_studies(data: Path) -> list[Study]:
     """Every study there is; that of the candles only where they are."""
     recorded = [] if candles.missing_files(data) else candles.studies(data)
-    return [*edges.studies(), *recorded, *replacements.studies(), *false_promotions.studies()]
+    return [*coverage.studies(), *edges.studies(), *recorded, *replacements.studies(), *false_promotions.studies()]
 
 
 def collect(studies: Sequence[Study], seeds: dict[str, range], path: Path, processes: int) -> dict[str, list[Result]]:

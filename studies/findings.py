@@ -71,6 +71,17 @@ def share_at_least(study: str, promise: str, count: int, total: int, limit: floa
     return Finding(study, promise, f">= {100 * limit:g} %", share, lower, upper, total, share >= limit, note)
 
 
+def share_between(
+    study: str, promise: str, count: int, total: int, allowed: tuple[float, float] | None, note: str = ""
+) -> Finding:
+    """Asked: a share from `allowed[0]` to `allowed[1]`; nothing where that is None."""
+    lower, upper = share_interval(count, total)
+    share = count / total
+    asked = f"{100 * allowed[0]:g} to {100 * allowed[1]:g} %" if allowed else ""
+    passed = allowed[0] <= share <= allowed[1] if allowed else None
+    return Finding(study, promise, asked, share, lower, upper, total, passed, note)
+
+
 def mean_at_most(study: str, promise: str, values: Sequence[float], limit: float, note: str = "") -> Finding:
     """Asked: a mean of at most `limit`."""
     mean, lower, upper = mean_interval(values)

@@ -34,7 +34,7 @@ START_SECOND = 1_767_571_200
 """2026-01-05 00:00:00 UTC, a Monday."""
 SHOWN = 0.7
 GARCH_SHOCK, GARCH_MEMORY = 0.10, 0.88
-SLOW_MINUTES, SLOW_WIDTH = 480.0, 0.4
+WAVE_MINUTES = 480.0
 MOST_VOLATILITY = 8.0
 COMMON_SHARE = 0.5
 
@@ -46,6 +46,7 @@ class Process:
     Attributes:
         volatility: noise of the log price over one minute; a fraction.
         clustered: volatility follows a GARCH(1, 1) of minutes (shock 0.10, memory 0.88) times a slow wave of hours.
+        wave: how wide that wave is: the standard deviation of its logarithm.
         strength: drift of a minute per unit of pressure, in volatilities.
         memory_minutes: the pressure's correlation falls to 1/e over so long.
         regime_minutes: mean length of a regime.
@@ -55,6 +56,7 @@ class Process:
     edge: Edge = "none"
     volatility: float = 0.001
     clustered: bool = False
+    wave: float = 0.4
     strength: float = 0.0
     memory_minutes: float = 25.0
     regime_minutes: float = 240.0
@@ -111,7 +113,7 @@ def simulate(process: Process, minutes: int, assets: int, rng: np.random.Generat
     ticks = minutes * TICKS_PER_BAR
     share = COMMON_SHARE if assets > 1 else 0.0
     common = math.sqrt(share) * rng.standard_normal(ticks)
-    wave = autoregression(rng.standard_normal(minutes), math.exp(-1.0 / SLOW_MINUTES))
+    wave = autoregression(rng.standard_normal(minutes), math.exp(-1.0 / WAVE_MINUTES))
     return [
         _asset(process, common + math.sqrt(1.0 - share) * rng.standard_normal(ticks), wave, rng) for _ in range(assets)
     ]
@@ -158,7 +160,7 @@ def _relative_volatility(process: Process, noise: Floats, wave: Floats) -> Float
     for minute, shock in enumerate(shocks.tolist()):
         variances[minute] = variance
         variance = rest + (GARCH_SHOCK * shock + GARCH_MEMORY) * variance
-    slow = np.exp(SLOW_WIDTH * wave - SLOW_WIDTH**2 / 2)
+    slow = np.exp(process.wave * wave - process.wave**2 / 2)
     return np.asarray(np.minimum(np.sqrt(variances) * slow, MOST_VOLATILITY), dtype=np.float64)
 
 

@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 FEE_RATE = 0.00055
 WARM_UP_MINUTES = 120
 NONE_SAMPLE_RATE = 0.1
-SPARE = 1.06
-"""Signals come by chance, and some never fill."""
+SPARE, SPARE_DEVIATIONS = 1.04, 5.0
+"""Signals come by chance, and some never fill: so much more is simulated, and so many standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def play(world: World, outcomes: int, rng: np.random.Generator) -> History:
     if not world.costs:
         process = replace(process, spread=0.0)
     horizon_minutes = strategy.horizon_seconds / 60
-    minutes = WARM_UP_MINUTES + math.ceil(outcomes / strategy.signals_per_minute * SPARE + 3 * horizon_minutes)
+    signals = outcomes * SPARE + SPARE_DEVIATIONS * math.sqrt(outcomes)
+    minutes = WARM_UP_MINUTES + math.ceil(signals / strategy.signals_per_minute + 3 * horizon_minutes)
     markets = simulate(process, minutes, world.assets, rng)
     rate = NONE_SAMPLE_RATE / world.assets
     records = [(market, act(scene_of(market, rng), strategy, rng, none_sample_rate=rate)) for market in markets]

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from model_service.models import metrics
-from model_service.models.intervals import moving_influence, moving_ratio, student_t_quantile
+from model_service.models.intervals import Floats, TimeBlocks, student_t_quantile
 
 
 @pytest.mark.parametrize("degrees", [3.0, 3.7, 5.5, 9.0, 20.0, 150.0, 4000.0])
@@ -22,37 +22,68 @@ def test_a_quantile_that_does_not_exist() -> None:
         student_t_quantile(0.4, 9)
 
 
-def test_moving_blocks_are_bartlett_weights_on_all_pairs() -> None:
-    rng = np.random.default_rng(0)
+def by_all_pairs(influences: Floats, times: Floats, window: float) -> tuple[float, float]:
+    """The variances by Bartlett's and by flat weights."""
+    span = times[-1] - times[0]
+    share = window / span
+    apart = np.abs(times[:, None] - times[None]) / window
+    narrow, wide = np.maximum(0.0, 1.0 - apart), np.maximum(0.0, 1.0 - 2.0 * apart)
+    bartlett = float(influences @ narrow @ influences) / (1 - share + share**2 / 3)
+    flat = float(influences @ (2 * narrow - wide) @ influences) / (1 - 1.5 * share + 7 / 12 * share**2)
+    return bartlett, flat
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("horizon", [3_000, 60_000, 120_000])
+def test_the_wider_of_two_weights_on_all_pairs_counts(seed: int, horizon: int) -> None:
+    rng = np.random.default_rng(seed)
     times = np.sort(rng.integers(0, 1_000_000, 300))
-    values, window = rng.standard_normal(300), 20_000
-    values -= np.mean(values)
-    weights = np.maximum(0.0, 1.0 - np.abs(times[:, None] - times[None]) / window)
-    share = window / (times[-1] - times[0])
-    expected = float(values @ weights @ values) / (1 - share + share**2 / 3)
-    found = moving_influence(0.0, values, times, window, "")
-    assert found.standard_error**2 == pytest.approx(expected)
-    assert found.degrees == pytest.approx(1.5 / share)
+    values = np.convolve(rng.standard_normal(300), np.ones(5), "same")
+    influences = (values - np.mean(values)) / 300
+    window = max(2 * horizon, (times[-1] - times[0]) / 12)
+    found = TimeBlocks(times, horizon).ratio(values)
+    assert found.value == pytest.approx(float(np.mean(values)))
+    expected = max(by_all_pairs(influences, times.astype(np.float64), window))
+    assert found.standard_error**2 == pytest.approx(expected, rel=1e-3)
+    assert found.degrees == pytest.approx(0.75 * (times[-1] - times[0]) / window, rel=1e-3)
+
+
+def test_a_ratio_is_judged_by_what_its_rows_leave_of_it() -> None:
+    rng = np.random.default_rng(3)
+    times, taken = np.arange(500) * 1_000, rng.random(500) < 0.4
+    returns = rng.standard_normal(500)
+    blocks = TimeBlocks(times, 2_000)
+    mean = float(np.mean(returns[taken]))
+    of_rows = blocks.estimate(mean, taken * (returns - mean) / np.sum(taken))
+    found = blocks.ratio(returns * taken, taken)
+    assert (found.value, found.standard_error) == pytest.approx((mean, of_rows.standard_error))
 
 
 def test_rows_far_apart_are_independent() -> None:
-    values = np.array([0.0, 1.0, 1.0, 0.0] * 50)
-    found = moving_ratio(values, 1_000_000 * np.arange(200), 1000)
-    assert found.value == 0.5
-    assert found.standard_error == pytest.approx(float(np.std(values)) / np.sqrt(200), rel=1e-3)
+    rng = np.random.default_rng(4)
+    found = [TimeBlocks(1_000_000 * np.arange(2_000), 100).ratio(rng.standard_normal(2_000)) for _ in range(200)]
+    assert np.mean([one.standard_error for one in found]) == pytest.approx(1 / np.sqrt(2_000), rel=0.2)
+    assert np.mean([one.standard_error for one in found]) > 1 / np.sqrt(2_000)
 
 
 def test_copies_of_a_row_at_one_moment_say_nothing_more() -> None:
     values = np.random.default_rng(1).standard_normal(100)
-    once = moving_ratio(values, 1_000_000 * np.arange(100), 1000)
-    thrice = moving_ratio(np.repeat(values, 3), 1_000_000 * np.repeat(np.arange(100), 3), 1000)
+    once = TimeBlocks(1_000_000 * np.arange(100), 1_000).ratio(values)
+    thrice = TimeBlocks(1_000_000 * np.repeat(np.arange(100), 3), 1_000).ratio(np.repeat(values, 3))
     assert thrice.standard_error == pytest.approx(once.standard_error)
 
 
-def test_too_short_a_span_has_no_error() -> None:
-    found = moving_ratio(np.ones(10), np.arange(10), 6)
+@pytest.mark.parametrize(("rows", "horizon"), [(100, 20), (9, 1), (1, 1), (0, 1)])
+def test_too_short_a_time_or_too_few_rows_have_no_error(rows: int, horizon: int) -> None:
+    found = TimeBlocks(np.arange(rows), horizon).estimate(1.0, np.zeros(rows))
     assert found.value == 1.0
     assert np.isnan(found.standard_error)
+
+
+def test_nothing_taken_is_no_number() -> None:
+    found = TimeBlocks(np.arange(100), 2).ratio(np.zeros(100), np.zeros(100))
+    assert np.isnan(found.value)
+    assert not found.lower(0.99) > 0
 
 
 def test_influences_on_the_area_give_delongs_variance() -> None:

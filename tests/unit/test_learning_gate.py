@@ -15,7 +15,7 @@ from model_service.learning.incumbent import IncumbentModel
 from model_service.learning.scorecard import scorecard
 from model_service.models.artifact import LoadedModel
 from model_service.models.decision_rule import chosen_sides, would_take
-from model_service.models.intervals import Estimate
+from model_service.models.intervals import MOVING_BLOCKS, Estimate
 from model_service.models.job import GateCondition
 from tests.support.evaluations import CALIBRATION, block, good, judged, says_first_feature
 from tests.support.training_rows import START_US, STEP_US
@@ -155,7 +155,7 @@ def test_a_candidate_far_behind_the_incumbent_fails() -> None:
 
 def test_rows_that_the_incumbent_has_seen_do_not_count() -> None:
     evaluation = against(same=True, trained_until_us=START_US + 330 * STEP_US)
-    assert failures(evaluation) == ["rows that the incumbent has not seen"]
+    assert failures(evaluation) == ["rows that the incumbent has not seen", AGAINST], "nor do so few show an error"
     assert evaluation.comparison is not None
     assert evaluation.comparison.rows == 400 - 330 - 30 - 1, "and one horizon of 30 steps after it"
 
@@ -231,4 +231,4 @@ def test_what_is_not_finite_is_left_out_with_a_reason() -> None:
     assert accuracy.lower is not None
     assert accuracy.upper is not None
     assert accuracy.lower < accuracy.value < accuracy.upper
-    assert (accuracy.level, accuracy.method) == (0.90, "moving blocks of 2 horizons, linearised, t")
+    assert (accuracy.level, accuracy.method) == (0.90, MOVING_BLOCKS)

@@ -12,6 +12,7 @@ from model_service.learning.off_policy import LoggedDraws, OffPolicyValue, effec
 RATE, EXPLORATION = 0.3, 0.1
 EDGE, COST = 0.02, 0.005
 DRAWS = 200_000
+TICK_US, HORIZON_US = 5_000_000, 900_000_000
 
 
 def market(seed: int = 2, stored_share: float = 0.25, masked_share: float = 0.0) -> LoggedDraws:
@@ -30,6 +31,7 @@ def market(seed: int = 2, stored_share: float = 0.25, masked_share: float = 0.0)
     rewards = np.where(actions != 0, actions * state * EDGE - COST + rng.normal(0, 0.01, DRAWS), 0.0)
     stored = (actions != 0) | (rng.random(DRAWS) < stored_share)
     draws = LoggedDraws(
+        decided_us=np.arange(DRAWS, dtype=np.int64) * TICK_US,
         actions=actions,
         traded=actions != 0,
         probability_buy=buy,
@@ -51,7 +53,7 @@ PER_DECISION = RATE * (2 / 3 * PER_TRADE + 1 / 3 * EXPLORATION * -COST)
 
 
 def value(draws: LoggedDraws) -> OffPolicyValue:
-    return off_policy_value(draws, EXPLORATION)
+    return off_policy_value(draws, EXPLORATION, HORIZON_US)
 
 
 def test_values_are_the_true_ones() -> None:

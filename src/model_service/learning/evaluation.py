@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from model_service.learning.incumbent import Comparison, IncumbentModel, compare
 from model_service.learning.off_policy import LoggedDraws, OffPolicyValue, off_policy_value
 from model_service.models.calibration import Calibration
 from model_service.models.decision_rule import action_floor, chosen_sides
+from model_service.models.intervals import TimeBlocks
 
 Floats = NDArray[np.float64]
 Signs = NDArray[np.int8]
@@ -77,6 +79,11 @@ class Evaluation:
     off_policy: OffPolicyValue
     comparison: Comparison | None
 
+    @cached_property
+    def blocks(self) -> TimeBlocks:
+        """How sure numbers over these rows are."""
+        return TimeBlocks(self.test.decided_us, self.horizon_us)
+
     @property
     def labels(self) -> NDArray[np.int8]:
         """What really happened."""
@@ -126,7 +133,7 @@ def evaluate(
         decisions_changed=_decisions_changed(judged.calibration, chosen, native_own, native_other, test, floor),
         action_floor=floor,
         horizon_us=judged.horizon_us,
-        off_policy=off_policy_value(draws, judged.exploration_rate),
+        off_policy=off_policy_value(draws, judged.exploration_rate, judged.horizon_us),
         comparison=None
         if incumbent is None
         else compare(incumbent, test, chosen, judged.action_threshold, judged.horizon_us),
@@ -176,6 +183,7 @@ def _logged_draws(
     is_buy = test.side_signs > 0
     expected = judged.calibration.expected_net_return
     draws = LoggedDraws(
+        decided_us=np.concatenate((test.decided_us, idle.decided_us)),
         actions=np.concatenate((test.side_signs, idle.actions)),
         traded=np.arange(len(test) + len(idle)) < len(test),
         probability_buy=np.concatenate((test.probability_buy, idle.probability_buy)),
@@ -189,4 +197,4 @@ def _logged_draws(
     )
     if not len(idle):
         return draws
-    return draws.take(np.argsort(np.concatenate((test.decided_us, idle.decided_us)), kind="stable"))
+    return draws.take(np.argsort(draws.decided_us, kind="stable"))

@@ -9,7 +9,7 @@ import numpy as np
 from model_service.learning.evaluation import Evaluation
 from model_service.learning.off_policy import LEAST_ESS
 from model_service.models import metrics
-from model_service.models.intervals import BLOCKS, block_ratio
+from model_service.models.intervals import BLOCKS, LEAST_HORIZONS
 from model_service.models.job import Comparison, GateCondition
 
 LEAST_TEST_ROWS = 200
@@ -41,12 +41,15 @@ def _enough(evaluation: Evaluation) -> list[GateCondition]:
     labels = evaluation.labels
     rarer = int(min(np.sum(labels == 1), np.sum(labels == 0)))
     blocks = sum(len(part) > 0 for part in np.array_split(labels, BLOCKS))
+    decided_us = evaluation.test.decided_us
+    horizons = float(decided_us[-1] - decided_us[0]) / evaluation.horizon_us if len(decided_us) else 0.0
     floor = f"probability at least {evaluation.action_floor:.3f} and the better side, as logged"
     return [
         _at_least(1, "test rows", len(labels), LEAST_TEST_ROWS),
         _at_least(1, "test rows of the rarer class", rarer, LEAST_ROWS_PER_CLASS),
         _at_least(1, "trades taken", int(np.sum(evaluation.taken)), LEAST_TRADES, floor),
         _at_least(1, "blocks in time", blocks, BLOCKS),
+        _at_least(1, "horizons that the test block spans", horizons, LEAST_HORIZONS, "a shorter time shows no error"),
     ]
 
 
@@ -54,7 +57,7 @@ def _accurate(evaluation: Evaluation, threshold: float) -> list[GateCondition]:
     labels = evaluation.labels
     right = labels == evaluation.predicted
     majority_right = labels == evaluation.majority_class
-    gain = block_ratio(right.astype(np.float64) - majority_right)
+    gain = evaluation.blocks.ratio(right.astype(np.float64) - majority_right)
     baseline = f"always {evaluation.majority_class} is right in {float(np.mean(majority_right)):.3f} of the rows"
     return [
         _at_least(2, "accuracy", metrics.accuracy(labels, evaluation.predicted), threshold),
@@ -86,7 +89,7 @@ def _calibrated(evaluation: Evaluation) -> list[GateCondition]:
 
 
 def _profitable(evaluation: Evaluation) -> GateCondition:
-    earned = block_ratio(evaluation.test.net_returns * evaluation.taken, evaluation.taken)
+    earned = evaluation.blocks.ratio(evaluation.test.net_returns * evaluation.taken, evaluation.taken)
     return _above(
         4,
         "average return of the trades taken (lower bound 99 %)",

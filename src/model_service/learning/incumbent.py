@@ -11,7 +11,7 @@ from model_service.learning.dataset import Dataset
 from model_service.models import metrics
 from model_service.models.artifact import LoadedModel
 from model_service.models.decision_rule import action_floor, chosen_sides
-from model_service.models.intervals import Estimate, block_ratio
+from model_service.models.intervals import Estimate, TimeBlocks
 
 Floats = NDArray[np.float64]
 
@@ -83,7 +83,7 @@ def compare(
         problem="",
         rows=len(rows),
         unpriced=int(np.sum(unseen & ~priced)),
-        difference=block_ratio(ours - earned),
+        difference=TimeBlocks(rows.decided_us, horizon_us).ratio(ours - earned),
         value=_mean(ours),
         incumbent_value=_mean(earned),
         incumbent_accuracy=metrics.accuracy(rows.labels, (own >= 0.5).astype(np.int8)),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_service.models.intervals import Estimate, block_ratio
+from model_service.models.intervals import Estimate, TimeBlocks
 
 LEAST_ESS = 50.0
 """Under so many effective rows there is "not enough overlap", and no number is given."""
@@ -27,6 +27,7 @@ class LoggedDraws:
     """k stored draws of the logging policy in time order, and what the candidate says to each; all arrays (k,).
 
     Attributes:
+        decided_us: when, not falling.
         actions: int8, +1 buy, -1 sell, 0 none: what was drawn.
         traded: bool, the draw became a trade; its reward is the trade's net return, else 0.
         probability_buy, probability_sell, probability_none: what the action was drawn from; a side that guards refused
@@ -37,6 +38,7 @@ class LoggedDraws:
         expected_buy, expected_sell: the candidate's own expected net return E of each side.
     """
 
+    decided_us: NDArray[np.int64]
     actions: Signs
     traded: NDArray[np.bool_]
     probability_buy: Floats
@@ -89,7 +91,7 @@ class OffPolicyValue:
         return self.per_trade_ess >= LEAST_ESS
 
 
-def off_policy_value(draws: LoggedDraws, exploration: float) -> OffPolicyValue:
+def off_policy_value(draws: LoggedDraws, exploration: float, horizon_us: int) -> OffPolicyValue:
     """The candidate's values, as it would really run: `exploration` of its draws fall on either side by a coin.
 
     With rate the probability that a tick acts at all, pi(side) = rate ((1 - exploration) [side chosen] +
@@ -104,14 +106,15 @@ def off_policy_value(draws: LoggedDraws, exploration: float) -> OffPolicyValue:
     weights = _of_action(kept, *new) / (_logged(kept) * kept.sample_rates)
     of_trades = weights * (kept.chosen != 0) * kept.traded
     stored = 1.0 / kept.sample_rates
+    ratio = TimeBlocks(kept.decided_us, horizon_us).ratio
     return OffPolicyValue(
-        per_trade=block_ratio(of_trades * kept.rewards, of_trades),
+        per_trade=ratio(of_trades * kept.rewards, of_trades),
         per_trade_ess=effective_sample_size(of_trades),
-        per_decision=block_ratio(weights * kept.rewards, weights),
+        per_decision=ratio(weights * kept.rewards, weights),
         per_decision_ess=effective_sample_size(weights),
-        doubly_robust=block_ratio(_doubly_robust(kept, new, weights), stored),
-        logged_per_trade=block_ratio(kept.rewards * kept.traded, kept.traded),
-        logged_per_decision=block_ratio(kept.rewards * stored, stored),
+        doubly_robust=ratio(_doubly_robust(kept, new, weights), stored),
+        logged_per_trade=ratio(kept.rewards * kept.traded, kept.traded),
+        logged_per_decision=ratio(kept.rewards * stored, stored),
         draws=len(kept),
         trades=int(np.sum(kept.traded)),
         unusable=int(np.sum(~usable)),

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from model_service.models.calibration import Calibration
-from model_service.models.intervals import moving_ratio
+from model_service.models.intervals import TimeBlocks
 from model_service.models.metrics import ECE_BINS, Array
 
 LEVEL = 0.90
-METHOD = "Wilson score, widened to moving blocks of 2 horizons where overlapping outcomes ask for it"
+METHOD = "Wilson score, widened to blocks of time where overlapping outcomes ask for it"
 _TAIL = 0.95
 
 
@@ -58,7 +58,7 @@ def bins(
     """
     order = np.argsort(probability, kind="stable")
     parts = [np.sort(rows) for rows in np.array_split(order, count) if len(rows)]
-    return [_bin(labels[rows], probability[rows], decided_us[rows], 2 * horizon_us) for rows in parts]
+    return [_bin(labels[rows], probability[rows], decided_us[rows], horizon_us) for rows in parts]
 
 
 def wilson(share: float, rows: int, level: float) -> tuple[float, float]:
@@ -74,13 +74,13 @@ def wilson(share: float, rows: int, level: float) -> tuple[float, float]:
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
-def _bin(labels: Array, probability: Array, decided_us: Array, window_us: int) -> dict[str, float]:
+def _bin(labels: Array, probability: Array, decided_us: Array, horizon_us: int) -> dict[str, float]:
     """One bin, its rows in time order; those outside of it have no part in the error of its share."""
     share = float(np.mean(labels))
     lower, upper = wilson(share, len(labels), LEVEL)
-    moving = moving_ratio(labels.astype(np.float64), decided_us, window_us)
-    if math.isfinite(moving.standard_error):
-        lower, upper = min(lower, moving.lower(_TAIL)), max(upper, moving.upper(_TAIL))
+    in_time = TimeBlocks(decided_us, horizon_us).ratio(labels.astype(np.float64))
+    if math.isfinite(in_time.standard_error):
+        lower, upper = min(lower, in_time.lower(_TAIL)), max(upper, in_time.upper(_TAIL))
     return {
         "rows": len(labels),
         "lowest_probability": round(float(np.min(probability)), 6),

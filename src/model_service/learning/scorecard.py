@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model_service.learning.evaluation import Evaluation
 from model_service.learning.off_policy import LEAST_ESS
 from model_service.models import metrics
-from model_service.models.intervals import DELONG, Estimate, block_ratio, moving_influence, moving_ratio
+from model_service.models.intervals import DELONG, Estimate
 from model_service.models.job import Metric
 
 Kind = Literal["classification", "regression", "trading_performance"]
@@ -46,22 +46,22 @@ def _classification(evaluation: Evaluation) -> Iterator[Metric]:
     labels, predicted, probability = evaluation.labels, evaluation.predicted, evaluation.probability
     hits, taken = labels * predicted, evaluation.taken
     kind: Kind = "classification"
-    yield _estimated("accuracy", kind, _moving(evaluation, labels == predicted))
+    yield _estimated("accuracy", kind, _ratio(evaluation, labels == predicted))
     yield _plain("base_rate", kind, metrics.base_rate(labels))
-    yield _estimated("precision", kind, _moving(evaluation, hits, predicted))
-    yield _estimated("recall", kind, _moving(evaluation, hits, labels))
-    yield _estimated("f1_score", kind, _moving(evaluation, 2 * hits, labels + predicted))
+    yield _estimated("precision", kind, _ratio(evaluation, hits, predicted))
+    yield _estimated("recall", kind, _ratio(evaluation, hits, labels))
+    yield _estimated("f1_score", kind, _ratio(evaluation, 2 * hits, labels + predicted))
     yield _estimated("roc_auc", kind, _area(evaluation))
-    yield _estimated("brier", kind, _moving(evaluation, (probability - labels) ** 2))
+    yield _estimated("brier", kind, _ratio(evaluation, (probability - labels) ** 2))
     yield _plain("ece", kind, metrics.ece(labels, probability))
     yield _plain("ece_floor", kind, metrics.ece_floor(probability))
-    yield _estimated("accuracy_at_threshold", kind, _moving(evaluation, labels * taken, taken))
-    yield _estimated("coverage", kind, _moving(evaluation, taken))
+    yield _estimated("accuracy_at_threshold", kind, _ratio(evaluation, labels * taken, taken))
+    yield _estimated("coverage", kind, _ratio(evaluation, taken))
 
 
 def _regression(evaluation: Evaluation) -> Iterator[Metric]:
     losses = metrics.log_losses(evaluation.labels, evaluation.probability)
-    yield _estimated("log_loss", "regression", _moving(evaluation, losses))
+    yield _estimated("log_loss", "regression", _ratio(evaluation, losses))
 
 
 def _trading(evaluation: Evaluation, candidates_tried: int) -> Iterator[Metric]:
@@ -70,8 +70,8 @@ def _trading(evaluation: Evaluation, candidates_tried: int) -> Iterator[Metric]:
     per_day = _trades_per_day(evaluation)
     sharpe = metrics.sharpe_ratio(returns)
     all_returns = evaluation.test.net_returns
-    yield _estimated("average_return", kind, block_ratio(all_returns * taken, taken))
-    yield _estimated("win_rate", kind, _moving(evaluation, (all_returns > 0) * taken, taken))
+    yield _estimated("average_return", kind, _ratio(evaluation, all_returns * taken, taken))
+    yield _estimated("win_rate", kind, _ratio(evaluation, (all_returns > 0) * taken, taken))
     yield _plain("trades_taken", kind, float(np.sum(taken)))
     yield _plain("profit_factor", kind, metrics.profit_factor(returns))
     yield _plain("sharpe_ratio", kind, sharpe)
@@ -79,7 +79,7 @@ def _trading(evaluation: Evaluation, candidates_tried: int) -> Iterator[Metric]:
     yield _plain("max_drawdown", kind, metrics.max_drawdown(returns))
     yield _plain("turnover", kind, 2.0 * per_day)
     yield _plain("deflated_sharpe_ratio", kind, metrics.deflated_sharpe_ratio(returns, candidates_tried))
-    yield _estimated("logged_average_return", kind, block_ratio(all_returns))
+    yield _estimated("logged_average_return", kind, _ratio(evaluation, all_returns))
 
 
 def _off_policy(evaluation: Evaluation) -> Iterator[Metric]:
@@ -95,17 +95,15 @@ def _off_policy(evaluation: Evaluation) -> Iterator[Metric]:
     yield _estimated("logged_value_per_decision", kind, value.logged_per_decision)
 
 
-def _moving(evaluation: Evaluation, numerators: NDArray[Any], denominators: NDArray[Any] | None = None) -> Estimate:
-    window_us = 2 * evaluation.horizon_us
-    values = np.asarray(numerators, dtype=np.float64)
-    return moving_ratio(values, evaluation.test.decided_us, window_us, denominators)
+def _ratio(evaluation: Evaluation, numerators: NDArray[Any], denominators: NDArray[Any] | None = None) -> Estimate:
+    return evaluation.blocks.ratio(np.asarray(numerators, dtype=np.float64), denominators)
 
 
 def _area(evaluation: Evaluation) -> Estimate:
     labels, probability = evaluation.labels, evaluation.probability
     area = metrics.roc_auc(labels, probability)
     influences = metrics.roc_auc_influences(labels, probability)
-    return moving_influence(area, influences, evaluation.test.decided_us, 2 * evaluation.horizon_us, DELONG)
+    return evaluation.blocks.estimate(area, influences, DELONG)
 
 
 def _trades_per_day(evaluation: Evaluation) -> float:

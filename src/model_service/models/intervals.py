@@ -1,8 +1,9 @@
 """How sure a number over overlapping, clustered outcomes is (METHOD 7).
 
-Two ways, both linearised, both with Student's t. Values and returns: ten contiguous blocks of rows. Everything else:
-blocks that move over time, two horizons long. A number that is no ratio of sums, such as the area under a ROC curve,
-comes as the influence of each row on it.
+Every number is linearised: it comes as the influence of each row on it, and its error is that of a sum of influences.
+Outcomes that overlap move together, and volatility comes in clusters, so rows are summed by blocks of time that move.
+Ten contiguous blocks of rows, which METHOD names for returns, are kept for rows whose times are not known: where a
+block is hardly longer than an outcome they cover too seldom (`docs/evidence.md` has the figures of both).
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 
 BLOCKS = 10
 CONTIGUOUS_BLOCKS = "10 contiguous blocks, linearised ratio, t with 9 degrees of freedom"
-MOVING_BLOCKS = "moving blocks of 2 horizons, linearised, t"
-DELONG = "DeLong's components over moving blocks of 2 horizons, t"
-LONGEST_SHARE = 0.5
-"""A moving block may cover so much of the rows' span; more says nothing."""
+MOVING_BLOCKS = "moving blocks of 2 horizons or a twelfth of the time, flat weights, linearised, t"
+DELONG = "DeLong's components over moving blocks of 2 horizons or a twelfth of the time, flat weights, t"
+WINDOW_HORIZONS, WINDOWS = 2, 12
+LEAST_HORIZONS = 5
+"""Rows of a shorter time hold too few windows to say anything of an error."""
 
 Floats = NDArray[np.float64]
 
@@ -70,40 +72,48 @@ def block_ratio(numerators: NDArray[Any], denominators: NDArray[Any] | None = No
     return Estimate(ratio, math.sqrt(BLOCKS / (BLOCKS - 1) * sum(value**2 for value in residuals)) / abs(total))
 
 
-def moving_ratio(
-    numerators: NDArray[Any], decided_us: NDArray[np.int64], window_us: int, denominators: NDArray[Any] | None = None
-) -> Estimate:
-    """sum(numerators) / sum(denominators), with the error that blocks of `window_us` moving over time show.
+class TimeBlocks:
+    """The blocks of rows in time order; made once for all numbers over these rows.
 
-    Args:
-        numerators, denominators: one number a row, (n,); denominators default to 1.
-        decided_us: not falling, (n,).
-        window_us: twice the horizon, so that outcomes which overlap share most blocks.
+    With the rows' span T, a window of W = max(2 H, T / 12) moves over time. The mean over time of the squared sum
+    within it, per window, is the moving-block variance [Kuensch 1989] for rows at uneven times, the same as Bartlett
+    weights (1 - |t_i - t_j| / W)+ on all pairs: V(W). What reaches beyond a window makes it too small;
+    2 V(W) - V(W / 2), whose weights are flat up to W / 2 [Politis & Romano 1995], is free of that to the first order.
+    With b = W / T the two are too small by the factors 1 - b + b^2 / 3 and 1 - 3 b / 2 + 7 b^2 / 12, because the
+    influences sum to 0. The larger one counts, with 0.75 / b degrees of freedom, those of the flat weights
+    [Kiefer & Vogelsang 2005].
     """
-    weights = np.ones(len(numerators)) if denominators is None else np.asarray(denominators, dtype=np.float64)
-    total = float(np.sum(weights))
-    if total == 0:
-        return Estimate(math.nan, math.nan, method=MOVING_BLOCKS)
-    ratio = float(np.sum(numerators)) / total
-    return moving_influence(ratio, (numerators - ratio * weights) / total, decided_us, window_us, MOVING_BLOCKS)
 
+    def __init__(self, decided_us: NDArray[np.int64], horizon_us: int) -> None:
+        """Of times that do not fall, (n,), and the horizon H, both in microseconds."""
+        self._rows = len(decided_us)
+        span = float(decided_us[-1] - decided_us[0]) if self._rows else 0.0
+        self._share = math.inf
+        if span > 0 and span >= LEAST_HORIZONS * horizon_us:
+            window_us = max(WINDOW_HORIZONS * horizon_us, round(span / WINDOWS))
+            self._share = window_us / span
+            self._whole = _Windows(decided_us, window_us)
+            self._half = _Windows(decided_us, (window_us + 1) // 2)
 
-def moving_influence(
-    value: float, influences: Floats, decided_us: NDArray[np.int64], window_us: int, method: str
-) -> Estimate:
-    """`value`, which moves by `influences` (they sum to 0) with its rows, with the error of moving blocks.
+    def ratio(self, numerators: NDArray[Any], denominators: NDArray[Any] | None = None) -> Estimate:
+        """sum(numerators) / sum(denominators), one number a row each, (n,); denominators default to 1."""
+        weights = np.ones(self._rows) if denominators is None else np.asarray(denominators, dtype=np.float64)
+        total = float(np.sum(weights))
+        if total == 0:
+            return Estimate(math.nan, math.nan, method=MOVING_BLOCKS)
+        value = float(np.sum(numerators)) / total
+        return self.estimate(value, (numerators - value * weights) / total)
 
-    The variance is the mean over time of the squared sum within a window, per window: the moving-block estimator
-    [Kuensch 1989] for rows at uneven times, the same as Bartlett weights (1 - |t_i - t_j| / window)+ on all pairs. With
-    b the window's share of the span it is too small by the factor 1 - b + b^2 / 3, because the influences sum to 0,
-    and has about 1.5 / b degrees of freedom [Kiefer & Vogelsang 2005].
-    """
-    span = float(decided_us[-1] - decided_us[0]) if len(decided_us) else 0.0
-    if span <= 0 or window_us > LONGEST_SHARE * span:
-        return Estimate(value, math.nan, method=method)
-    share = window_us / span
-    variance = _mean_square_of_window_sums(influences, decided_us, window_us) / (1.0 - share + share**2 / 3.0)
-    return Estimate(value, math.sqrt(variance), 1.5 / share, method)
+    def estimate(self, value: float, influences: Floats, method: str = MOVING_BLOCKS) -> Estimate:
+        """`value`, which rows move by `influences`, (n,), that sum to 0; the error is NaN where they say too little."""
+        b = self._share
+        if self._rows < BLOCKS or not math.isfinite(b):
+            return Estimate(value, math.nan, method=method)
+        sums = np.concatenate(([0.0], np.cumsum(influences)))
+        whole, half = self._whole.mean_square(sums), self._half.mean_square(sums)
+        bartlett = whole / (1.0 - b + b**2 / 3.0)
+        flat = (2.0 * whole - half) / (1.0 - 1.5 * b + 7.0 / 12.0 * b**2)
+        return Estimate(value, math.sqrt(max(bartlett, flat)), 0.75 / b, method)
 
 
 def student_t_quantile(confidence: float, degrees: float) -> float:
@@ -140,13 +150,18 @@ def _near_normal(x: float, degrees: float, a: float, b: float, c: float, d: floa
     return math.expm1(a * y * y)
 
 
-def _mean_square_of_window_sums(values: Floats, times_us: NDArray[np.int64], window_us: int) -> float:
-    """1 / window * integral over s of (sum of the values in [s, s + window)) squared."""
-    sums = np.concatenate(([0.0], np.cumsum(values)))
-    moments = np.concatenate((times_us, times_us - window_us))
-    order = np.argsort(moments, kind="stable")  # two runs that rise: merging them takes one pass
-    edges = moments[order]
-    # Between two edges the same rows are inside: those with s < t <= s + window, seen from the open interval.
-    first = np.cumsum(order < len(times_us))[:-1]
-    inside = sums[np.arange(1, len(order)) - first] - sums[first]
-    return float(np.sum(inside**2 * np.diff(edges))) / window_us
+class _Windows:
+    """Which rows a window of `window_us` holds while it moves over all of them, as stretches of time."""
+
+    def __init__(self, times_us: NDArray[np.int64], window_us: int) -> None:
+        moments = np.concatenate((times_us, times_us - window_us))
+        order = np.argsort(moments, kind="stable")  # two runs that rise: merging them takes one pass
+        # Between two moments the same rows are inside: those with s < t <= s + window, seen from the open interval.
+        self._first = np.cumsum(order < len(times_us))[:-1]
+        self._last = np.arange(1, len(order)) - self._first
+        self._lengths = np.diff(moments[order]) / window_us
+
+    def mean_square(self, sums: Floats) -> float:
+        """1 / window * integral over s of (sum within [s, s + window)) squared; `sums` are of the first k values."""
+        inside = sums[self._last] - sums[self._first]
+        return float(np.dot(inside * inside, self._lengths))
