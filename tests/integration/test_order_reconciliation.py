@@ -138,6 +138,34 @@ async def test_events_before_and_after_a_look_at_the_table_count_once(scene: Sce
     assert await scene.service.fetchval("SELECT count(*) FROM model_service.order_progress") == 1
 
 
+@pytest.mark.parametrize("first_names", [("exchange", "internal"), ("exchange", "exchange"), ("internal", "internal")])
+@pytest.mark.parametrize("late_name", ["exchange", "internal"])
+async def test_a_look_at_the_table_joins_identifiers_although_no_fill_is_new(
+    scene: Scene, first_names: tuple[str, str], late_name: str
+) -> None:
+    """Else a late total under one identifier would be held against the fills under that one alone."""
+    names = {"exchange": "exchange-1", "internal": str(await scene.platform.put("exchange-1", BUY_ID, "filled", "2"))}
+    one = increment("e0", str(BUY_ID), Side.BUY, "1", "100")
+    await scene.record(*(replace(one, event_id=f"e{n}", order_id=names[name]) for n, name in enumerate(first_names)))
+    await scene.reconciler(AT_ONCE).step(NOON + SECOND)
+    late = replace(one, event_id="late", kind=ObservationKind.CHECKPOINT, quantity=Decimal(2))
+    await scene.record(replace(late, order_id=names[late_name]))
+    assert await scene.filled() == 2
+    assert await scene.service.fetchval("SELECT sum(remaining_quantity) FROM model_service.lots") == 2
+    orders = await scene.service.fetch("SELECT order_id, other_order_id FROM model_service.order_progress")
+    assert [set(order) for order in orders] == [set(names.values())]
+
+
+async def test_identifiers_are_taken_from_the_table_once(scene: Scene) -> None:
+    await scene.platform.put("exchange-1", BUY_ID, "filled", "1")
+    await scene.record(replace(increment("e1", str(BUY_ID), Side.BUY, "1", "100"), order_id="exchange-1"))
+    with capture_logs() as logs:
+        for second in (1, 2, 400):
+            await scene.reconciler(AT_ONCE).step(NOON + second * SECOND)
+    assert [entry["fills"] for entry in logs if entry["event"] == "orders_reconciled"] == [0]
+    assert await scene.fills() == [(Decimal(1), Decimal(100))]
+
+
 async def test_a_start_takes_up_what_happened_meanwhile_once(scene: Scene) -> None:
     await scene.platform.put("exchange-1", BUY_ID, "filled", "2")
     later = NOON + timedelta(hours=23)

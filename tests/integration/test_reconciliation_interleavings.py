@@ -8,7 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest_asyncio
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 
 from model_service.contracts.types import Side
 from model_service.database.connection import Database
@@ -16,7 +16,15 @@ from model_service.database.decisions import PostgresDecisionStore
 from tests.integration.test_order_reconciliation import LIMITS, Scene, scene_in
 from tests.integration.test_stores import decided
 from tests.support.builders import NOON
-from tests.support.order_histories import OrderRow, Polled, Restarted, Told, platforms, signed_quantities
+from tests.support.order_histories import (
+    OrderRow,
+    Polled,
+    Restarted,
+    Told,
+    fills_under_both_identifiers,
+    platforms,
+    signed_quantities,
+)
 from tests.support.order_histories import Platform as History
 
 GRACE = timedelta(seconds=LIMITS.grace_seconds)
@@ -91,6 +99,7 @@ async def book_of_fills(scene: Scene) -> dict[str, Decimal]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(history=platforms())
+@example(history=fills_under_both_identifiers())
 async def test_any_interleaving_ends_at_the_true_book(scene: Scene, history: History) -> None:
     await scene.platform.database.execute(
         "TRUNCATE public.orders, model_service.trading_signals, model_service.execution_events,"

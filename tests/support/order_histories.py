@@ -157,6 +157,14 @@ def _events(draw: st.DrawFn, order: TrueOrder) -> list[Observation]:
     return [event for event in [*flat, *nested] for _ in range(draw(_up_to(2)))]
 
 
+def fills_under_both_identifiers() -> Platform:
+    """Two fills of one order, each told under another of its identifiers: in sum all that the table will say."""
+    fill = (Decimal("0.001"), Decimal(95), Decimal(0))
+    order = TrueOrder(0, UUID(int=0x100), BOOKS[0], Side.BUY, (fill, fill), OrderStatus.FILLED)
+    second = replace(increment_of(order, 1), order_id=str(order.row_id))
+    return Platform((order,), (Told(increment_of(order, 0)), Told(second)))
+
+
 def increment_of(order: TrueOrder, index: int) -> Observation:
     """The flat event of one fill, under the exchange's identifier."""
     quantity, price, fees = order.fills[index]

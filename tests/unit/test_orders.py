@@ -52,6 +52,29 @@ def test_fills_under_both_identifiers_are_joined_by_the_first_report_that_knows_
     assert known.find(flat(2, "row-1")) == order
 
 
+@pytest.mark.parametrize("names", [["row-1", "exchange-1"], ["row-1", "row-1"], ["exchange-1", "exchange-1"]])
+def test_a_total_of_nothing_but_known_fills_tells_more_until_both_identifiers_are_known(names: list[str]) -> None:
+    known = KnownOrders(())
+    for index, name in enumerate(names):
+        known.take(flat(index, name))
+    assert known.tells_more(total(Decimal(2)))
+    order, rise = known.take(total(Decimal(2)))
+    assert rise is None
+    assert order.filled_quantity == 2
+    assert {order.order_id, order.other_order_id} == {"row-1", "exchange-1"}
+    assert not known.tells_more(total(Decimal(2)))
+
+
+@pytest.mark.parametrize("late", ["row-1", "exchange-1"])
+def test_a_late_total_under_one_identifier_books_nothing_that_came_under_the_other(late: str) -> None:
+    known = KnownOrders(())
+    known.take(flat(0, "row-1"))
+    known.take(flat(1, "exchange-1"))
+    known.take(total(Decimal(2)))
+    _, rise = known.take(replace(total(Decimal(2)), order_id=late, other_order_id=None))
+    assert rise is None
+
+
 @pytest.mark.parametrize(
     ("states", "expected"),
     [

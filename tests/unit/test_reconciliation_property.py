@@ -7,12 +7,21 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import HealthCheck, Phase, example, find, given, settings
 
 from model_service.contracts.executions import Observation, ObservationKind
-from model_service.trades.fills import FillRise, OrderProgress, tells_more
+from model_service.trades.fills import FillRise, OrderProgress
 from model_service.trades.orders import KnownOrders
-from tests.support.order_histories import Platform, Polled, Restarted, Told, checkpoint_of, platforms, signed_quantities
+from tests.support.order_histories import (
+    Platform,
+    Polled,
+    Restarted,
+    Told,
+    checkpoint_of,
+    fills_under_both_identifiers,
+    platforms,
+    signed_quantities,
+)
 
 CENT_OF_A_CENT = Decimal("1e-4")
 
@@ -39,7 +48,7 @@ class Book:
     def poll(self, poll: Polled) -> None:
         for row in poll.rows:
             observation = checkpoint_of(row, f"orders:{row.row_id}:{row.status}:{row.filled_quantity}")
-            if tells_more(KnownOrders(self.stored.values()).find(observation), observation):
+            if KnownOrders(self.stored.values()).tells_more(observation):
                 self.take(observation)
 
     def positions(self, platform: Platform) -> dict[str, Decimal]:
@@ -76,6 +85,7 @@ def is_true(platform: Platform, book: Book) -> bool:
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(platforms())
+@example(fills_under_both_identifiers())
 def test_any_interleaving_that_ends_with_a_full_poll_gives_the_true_book(platform: Platform) -> None:
     book = play(platform, Book())
     assert is_true(platform, book), (book.stored, platform.last_poll)
@@ -84,11 +94,14 @@ def test_any_interleaving_that_ends_with_a_full_poll_gives_the_true_book(platfor
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(platforms())
+@example(fills_under_both_identifiers())
 def test_a_second_full_poll_changes_nothing(platform: Platform) -> None:
     book = play(platform, Book())
     before, rises = dict(book.stored), len(book.rises)
     book.poll(platform.last_poll)
     assert (book.stored, len(book.rises)) == (before, rises)
+    known = KnownOrders(book.stored.values())
+    assert not any(known.tells_more(checkpoint_of(row, "")) for row in platform.last_poll.rows)
 
 
 class SumOfEverything(Book):

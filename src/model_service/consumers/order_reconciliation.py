@@ -21,7 +21,6 @@ from model_service.contracts.types import InvalidMessage
 from model_service.database.executions import ExecutionStore, NotStorable
 from model_service.database.reconciliation import ReconciliationStore, UnansweredSignal
 from model_service.database.shared_tables import SharedTables
-from model_service.trades.fills import tells_more
 from model_service.trades.orders import KnownOrders
 
 log = structlog.get_logger()
@@ -132,7 +131,7 @@ class OrderReconciler:
             except InvalidMessage as reason:
                 self._refuse(row["signal_id"], order_row_event_id(row), str(reason), refused)
                 continue
-            if not tells_more(known.find(observation), observation):
+            if not known.tells_more(observation):
                 continue
             if now - since >= timedelta(seconds=self._limits.grace_seconds):
                 ripe.append((observation, _body(row)))

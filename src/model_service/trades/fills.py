@@ -87,18 +87,11 @@ def advance(progress: OrderProgress | None, observation: Observation) -> tuple[O
         return _rise(known, observation)
 
 
-def tells_more(progress: OrderProgress | None, observation: Observation) -> bool:
-    """Whether `observation` would reveal a fill or change the order's status."""
-    if progress is None:
-        return True
-    after, rise = advance(progress, observation)
-    return rise is not None or after.status is not progress.status
-
-
 def merge(one: OrderProgress, other: OrderProgress) -> OrderProgress:
     """Two that turned out to be one order, under the identifier of `one`.
 
-    Whoever reports a total knows both identifiers, so what was kept apart are increments, and those add up.
+    A row of `orders` and an event with `order.id` know both identifiers, so what was kept apart are increments, and
+    those add up. What a total without its second identifier has booked before they met stays booked.
     """
     totals = max(one, other, key=lambda known: known.checkpoint_quantity)
     with localcontext(prec=EXACT_DIGITS):

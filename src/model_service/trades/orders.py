@@ -46,6 +46,19 @@ class KnownOrders:
             return merge(found[0], found[1])
         return found[0] if found else None
 
+    def tells_more(self, observation: Observation) -> bool:
+        """Whether `observation` would reveal a fill, change an order's status, or tell an order's second identifier.
+
+        An identifier counts although it fills nothing: without it, a later total under that identifier would be held
+        against what came under it alone, and fills that came under the other would be booked again.
+        """
+        found = self._found(observation)
+        if len(found) != 1:
+            return True
+        [order] = found
+        after, rise = advance(order, observation)
+        return rise is not None or (after.status, after.other_order_id) != (order.status, order.other_order_id)
+
     def take(self, observation: Observation) -> tuple[OrderProgress, FillRise | None]:
         """The order after `observation`, and the fill that it reveals, if any; see `trades.fills.advance`."""
         found = self._found(observation)
