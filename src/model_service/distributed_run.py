@@ -121,7 +121,8 @@ async def _lay_down(job: TrainingJob, database: Database, folder: Path) -> _Laid
     with _writing(folder):
         partitions = writer.finish()
     outline = summary.outline()
-    plan = plan_run(job, outline, summary.report({**dropped, **unusable}, horizon_us(job)))
+    report = summary.report({**dropped, **unusable}, horizon_us(job))
+    plan = plan_run(job, outline, report, summary.uniqueness())
     with _writing(folder):
         write_plan(partitions, plan)
     return _LaidDown(partitions, outline, plan)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model_service.learning.dataset import Outline, dataset_from_rows
-from model_service.learning.dataset_report import DatasetSummary, dataset_report
+from model_service.learning.dataset_report import DatasetSummary, summary_of
 from model_service.models.features import FEATURE_NAMES
 from model_service.trades.labels import EXIT_RULE_CODES, ExitRule
 from tests.support.training_rows import HORIZON_SECONDS, STEP_US, imbalance_rows
@@ -28,7 +28,7 @@ def test_blocks_of_any_size_give_the_same_report(rows_per_block: int) -> None:
     summary = DatasetSummary()
     for first in range(0, len(dataset), rows_per_block):
         summary.add(dataset.take(np.arange(first, min(first + rows_per_block, len(dataset)))))
-    assert summary.report({"no_exit": 2}, HORIZON_US) == dataset_report(dataset, {"no_exit": 2}, HORIZON_US)
+    assert summary.report({"no_exit": 2}, HORIZON_US) == summary_of(dataset).report({"no_exit": 2}, HORIZON_US)
     assert summary.fingerprint() == dataset.fingerprint()
     outline = summary.outline()
     for name in ("decided_us", "exit_us", "labels", "asset_codes"):
@@ -44,7 +44,7 @@ def test_no_rows_have_a_report() -> None:
 
 
 def report_of(rows: Any) -> dict[str, Any]:
-    return dataset_report(dataset_from_rows(rows)[0], {}, HORIZON_US)
+    return summary_of(dataset_from_rows(rows)[0]).report({}, HORIZON_US)
 
 
 def test_features_that_say_nothing_are_named() -> None:

@@ -12,7 +12,7 @@ from model_service.learning.dataset import (
     evaluation_span_us,
     refuse_if_insufficient,
 )
-from model_service.learning.dataset_report import dataset_report
+from model_service.learning.dataset_report import summary_of
 from model_service.learning.refusal import Refused
 from model_service.learning.run import prepare
 from model_service.models.features import FEATURE_NAMES
@@ -58,7 +58,7 @@ def test_report_says_what_a_person_asks() -> None:
     rows = imbalance_rows(600, 1, assets=2)
     rows["features"][:, 2] = np.nan
     dataset, dropped = dataset_from_rows(rows)
-    report = dataset_report(dataset, {**dropped, "other_feature_set": 4}, HORIZON_US)
+    report = summary_of(dataset).report({**dropped, "other_feature_set": 4}, HORIZON_US)
     assert report["rows"] == 600
     assert report["span_horizons"] == pytest.approx(599 * STEP_US / HORIZON_US, abs=0.001)
     assert report["rows_by_asset_code"] == {"1": 300, "2": 300}

@@ -62,6 +62,7 @@ def test_no_trades_taken() -> None:
     assert failures(silent) == ["trades taken", RETURN, "effective trades for the off-policy value", VALUE]
     assert condition(silent, RETURN).value is None
     assert condition(silent, RETURN).detail.startswith("not defined for these rows")
+    assert "nan" not in " ".join(one.detail for one in judge(silent, 0.5))
 
 
 def test_accuracy_under_the_threshold() -> None:

@@ -49,7 +49,7 @@ def test_uniqueness_as_it_is_counted_moment_by_moment() -> None:
 
 def test_the_training_block_weighs_one_a_row() -> None:
     rows = outline((0, 10), (4, 10), (20, 30), (40, 50))
-    weights = training_weights(rows, first(3))
+    weights = training_weights(rows, average_uniqueness(rows), first(3))
     assert weights[:3].mean() == pytest.approx(1.0)
     assert weights[2] / weights[1] == pytest.approx(2.0)
     assert weights[3] == pytest.approx(weights[2]), "the same uniqueness weighs the same in every block"
@@ -58,14 +58,15 @@ def test_the_training_block_weighs_one_a_row() -> None:
 def test_a_row_counts_half_with_each_half_life() -> None:
     starts = [hour * HOUR_US for hour in (0, 2, 4, 6, 8)]
     rows = outline(*((start, start + 1) for start in starts))
-    weights = training_weights(rows, first(4), recency_half_life_hours=2.0)
+    weights = training_weights(rows, average_uniqueness(rows), first(4), recency_half_life_hours=2.0)
     assert weights / weights[3] == pytest.approx([1 / 8, 1 / 4, 1 / 2, 1, 1]), "after the training block none has age"
     assert weights[:4].mean() == pytest.approx(1.0)
 
 
 def test_a_half_life_that_is_far_too_short_leaves_a_weight() -> None:
     starts = [hour * HOUR_US for hour in range(0, 10_000, 1000)]
-    weights = training_weights(outline(*((start, start + 1) for start in starts)), first(8), 1e-6)
+    rows = outline(*((start, start + 1) for start in starts))
+    weights = training_weights(rows, average_uniqueness(rows), first(8), 1e-6)
     assert np.all(weights > 0)
     assert np.isfinite(weights).all()
     assert weights[:8].mean() == pytest.approx(1.0)

@@ -106,7 +106,8 @@ class Dataset:
         return len(self.labels)
 
     def take(self, rows: NDArray[Any] | slice) -> Dataset:
-        """The rows of a mask, of indices in that order, or of a slice, which copies nothing."""
+        """The rows of a mask, of indices in that order, or of a slice; neighbours are not copied."""
+        rows = as_slice(rows)
         return Dataset(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @classmethod
@@ -124,8 +125,8 @@ class Dataset:
             rows = np.arange(len(self))
         aligned = np.empty((len(rows), len(MODEL_INPUT_NAMES)), dtype=np.float32)
         for start in range(0, len(rows), _BLOCK_ROWS):
-            part = rows[start : start + _BLOCK_ROWS]
-            aligned[start : start + len(part)] = align_to_side(self.features[part], self.side_signs[part])
+            part = as_slice(rows[start : start + _BLOCK_ROWS])
+            align_to_side(self.features[part], self.side_signs[part], aligned[start : start + _BLOCK_ROWS])
         return aligned
 
     def outline(self) -> Outline:
@@ -137,6 +138,15 @@ class Dataset:
         digest = hashlib.sha256(np.ascontiguousarray(self.signal_ids).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
+
+
+def as_slice(rows: NDArray[Any] | slice) -> NDArray[Any] | slice:
+    """The slice that names the same rows where these are indices of neighbours in their order; else `rows` itself."""
+    if isinstance(rows, slice) or rows.dtype == np.bool_ or not len(rows):
+        return rows
+    first, last = int(rows[0]), int(rows[-1])
+    is_run = last - first == len(rows) - 1 and bool(np.all(rows[1:] - rows[:-1] == 1))
+    return slice(first, last + 1) if is_run else rows
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class DatasetSummary:
         self._warmup = self._reductions = 0
         self._by_exit_rule = dict.fromkeys(EXIT_RULE_CODES, 0)
         self._features = _FeatureSummary()
+        self._uniqueness: NDArray[np.float64] | None = None
 
     def add(self, block: Dataset) -> None:
         """Count the next rows in time."""
@@ -47,6 +48,12 @@ class DatasetSummary:
         if len(self._outlines) != 1:
             self._outlines = [Outline.joined(self._outlines)]
         return self._outlines[0]
+
+    def uniqueness(self) -> NDArray[np.float64]:
+        """The average uniqueness of all rows, once they have been added, (n,)."""
+        if self._uniqueness is None:
+            self._uniqueness = average_uniqueness(self.outline())
+        return self._uniqueness
 
     def fingerprint(self) -> str:
         """sha256 over ordered signal ids and label bytes, in hex (METHOD 10)."""
@@ -75,7 +82,7 @@ class DatasetSummary:
             "rows_reduction": self._reductions,
             "share_of_wins": _share(rows.labels),
             **self._features.report(count),
-            "average_uniqueness": _share(average_uniqueness(rows)),
+            "average_uniqueness": _share(self.uniqueness()),
             "dropped": {name: number for name, number in dropped.items() if number},
             "fingerprint": self.fingerprint(),
         }
@@ -111,11 +118,11 @@ class _FeatureSummary:
         }
 
 
-def dataset_report(dataset: Dataset, dropped: Mapping[str, int], horizon_us: int) -> dict[str, Any]:
-    """The report of rows that are all in memory."""
+def summary_of(dataset: Dataset) -> DatasetSummary:
+    """The summary of rows that are all in memory."""
     summary = DatasetSummary()
     summary.add(dataset)
-    return summary.report(dropped, horizon_us)
+    return summary
 
 
 def _first_known(columns: NDArray[np.float32]) -> NDArray[np.float32]:

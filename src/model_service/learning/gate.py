@@ -66,7 +66,7 @@ def _accurate(evaluation: Evaluation, threshold: float) -> list[GateCondition]:
             "accuracy above the majority class (lower bound 95 %)",
             gain.lower(0.95),
             0.0,
-            f"the difference is {gain.value:+.4f}; {baseline}",
+            f"the difference is {_number(gain.value, '+.4f')}; {baseline}",
         ),
     ]
 
@@ -95,7 +95,7 @@ def _profitable(evaluation: Evaluation) -> GateCondition:
         "average return of the trades taken (lower bound 99 %)",
         earned.lower(0.99),
         0.0,
-        f"the mean is {earned.value:+.6f} per trade",
+        f"the mean is {_number(earned.value, '+.6f')} per trade",
     )
 
 
@@ -107,7 +107,8 @@ def _beside_the_incumbent(evaluation: Evaluation) -> list[GateCondition]:
     if comparison.problem:
         return [_waived(5, name, WORST_DIFFERENCE, f"{comparison.version} cannot be used: {comparison.problem}")]
     rows = f"decided a horizon after all that shaped {comparison.version}; {comparison.unpriced} more have no path"
-    values = f"{comparison.value:+.6f} against {comparison.incumbent_value:+.6f} of {comparison.version}"
+    mine, theirs = _number(comparison.value, "+.6f"), _number(comparison.incumbent_value, "+.6f")
+    values = f"{mine} against {theirs} of {comparison.version}"
     return [
         _at_least(5, "rows that the incumbent has not seen", comparison.rows, LEAST_COMPARED_ROWS, rows),
         _above(5, name, comparison.difference.lower(0.95), WORST_DIFFERENCE, values),
@@ -124,7 +125,8 @@ def _off_policy(evaluation: Evaluation) -> list[GateCondition]:
         LEAST_ESS,
         "" if value.overlaps else "not enough overlap between what was traded and what it would trade",
     )
-    detail = f"the value is {value.per_trade.value:+.6f} per trade, that of the logging policy {logged:+.6f}"
+    mine, theirs = _number(value.per_trade.value, "+.6f"), _number(logged, "+.6f")
+    detail = f"the value is {mine} per trade, that of the logging policy {theirs}"
     bound = value.per_trade.lower(0.95) if value.overlaps else metrics.NAN
     name = "off-policy value per trade (lower bound 95 %)"
     return [enough, _at_least(6, name, bound, max(0.0, logged), detail)]
@@ -166,6 +168,10 @@ def _at_most(number: int, condition: str, value: float, threshold: float, detail
 
 def _below(number: int, condition: str, value: float, threshold: float, detail: str = "") -> GateCondition:
     return _condition(number, condition, value, threshold, value < threshold, "below", detail)
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "not defined"
 
 
 def _condition(

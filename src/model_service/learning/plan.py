@@ -43,8 +43,8 @@ class RunFacts:
     report: Mapping[str, Any]
 
 
-def plan_run(job: TrainingJob, rows: Outlined, report: Mapping[str, Any]) -> Plan:
-    """Split and weigh the rows of a run, given in time order. Raises Refused."""
+def plan_run(job: TrainingJob, rows: Outlined, report: Mapping[str, Any], uniqueness: NDArray[np.float64]) -> Plan:
+    """Split and weigh the rows of a run, given in time order with their average uniqueness, (n,). Raises Refused."""
     is_increment = job.training_type == "incremental"
     if is_increment and not len(rows):
         raise Refused("no_new_data", f"no outcome is newer than what {job.parent_version} was trained on.")
@@ -54,7 +54,7 @@ def plan_run(job: TrainingJob, rows: Outlined, report: Mapping[str, Any]) -> Pla
     refuse_small_blocks(split, report)
     refuse_one_class(rows.labels, split, report)
     wanted = job.strategy.training
-    weights = training_weights(rows, split.train, wanted.recency_half_life_hours)
+    weights = training_weights(rows, uniqueness, split.train, wanted.recency_half_life_hours)
     factor = weight_of_wins(weights[split.train], rows.labels[split.train], wanted.class_weight)
     report = {**report, "weight_of_wins": round(factor, 6)}
     return Plan(split, with_class_weight(weights, rows.labels, factor, split.train), report)

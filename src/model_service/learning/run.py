@@ -19,7 +19,7 @@ from model_service.learning.artifact_writer import (
 from model_service.learning.baselines import baselines, off_policy_report
 from model_service.learning.calibrate import fit_calibration
 from model_service.learning.dataset import Dataset, IdleDraws, dataset_from_rows, idle_draws_from_rows
-from model_service.learning.dataset_report import dataset_report
+from model_service.learning.dataset_report import summary_of
 from model_service.learning.estimators import Block, FittedModel, libraries_of, refuse_increment
 from model_service.learning.evaluation import Evaluation, Judged, evaluate
 from model_service.learning.fitting import Notes, fit_in_memory, fit_request
@@ -146,8 +146,9 @@ def prepare(job: TrainingJob, rows: Rows, dropped: Mapping[str, int]) -> Prepare
     if job.training_type == "incremental":
         refuse_increment(job.strategy.model_type)
         dataset = dataset.take(dataset.decided_us > parent_end_us(job))
-    report = dataset_report(dataset, {**dropped, **unusable}, horizon_us(job))
-    return Prepared(dataset, plan_run(job, dataset, report))
+    summary = summary_of(dataset)
+    report = summary.report({**dropped, **unusable}, horizon_us(job))
+    return Prepared(dataset, plan_run(job, dataset, report, summary.uniqueness()))
 
 
 def kept(plan: Plan) -> str:

@@ -13,7 +13,10 @@ MOST_HALVINGS = 40.0
 
 
 def training_weights(
-    rows: Outlined, train: NDArray[np.intp], recency_half_life_hours: float | None = None
+    rows: Outlined,
+    uniqueness: NDArray[np.float64],
+    train: NDArray[np.intp],
+    recency_half_life_hours: float | None = None,
 ) -> NDArray[np.float32]:
     """Average uniqueness, halved with each half-life of age, float32 (n,).
 
@@ -22,14 +25,15 @@ def training_weights(
 
     Args:
         rows: in time order, (n,).
+        uniqueness: `average_uniqueness` of them, (n,).
         train: indices of the training block, at least one.
         recency_half_life_hours: over 0; None: age does not count.
     """
-    weights = average_uniqueness(rows)
+    weights = uniqueness
     if recency_half_life_hours is not None:
         age = rows.decided_us[train[-1]] - rows.decided_us
         halvings = np.clip(age / (recency_half_life_hours * US_PER_HOUR), 0.0, MOST_HALVINGS)
-        weights *= np.exp2(-halvings)
+        weights = weights * np.exp2(-halvings)
     scaled: NDArray[np.float32] = (weights / np.mean(weights[train])).astype(np.float32)
     return scaled
 

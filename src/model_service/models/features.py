@@ -75,12 +75,13 @@ def feature_vector(snapshot: MarketSnapshot, context: DecisionContext) -> Vector
     return values.astype(np.float32)
 
 
-def align_to_side(features: Vector, side_signs: NDArray[np.generic]) -> Vector:
+def align_to_side(features: Vector, side_signs: NDArray[np.generic], out: Vector | None = None) -> Vector:
     """Rows as a model that is trained today takes them; see `ModelInputs.rows`.
 
     Args:
         features: unaligned, shape (n, F).
         side_signs: +1 for buy, -1 for sell, shape (n,).
+        out: where to write them; a new array by default.
 
     Returns:
         float32, shape (n, F + 1), columns named by `MODEL_INPUT_NAMES`.
@@ -88,7 +89,7 @@ def align_to_side(features: Vector, side_signs: NDArray[np.generic]) -> Vector:
     Raises:
         ValueError: a shape does not fit, or a sign is neither +1 nor -1.
     """
-    return TODAY.rows(features, side_signs)
+    return TODAY.rows(features, side_signs, out)
 
 
 def encode_features(vector: Vector) -> bytes:

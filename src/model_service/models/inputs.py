@@ -48,12 +48,13 @@ class ModelInputs:
         """The name of these features, in this order and with these directions."""
         return feature_set_name(self.features, self.directional)
 
-    def rows(self, vectors: Vector, side_signs: NDArray[np.generic]) -> Vector:
+    def rows(self, vectors: Vector, side_signs: NDArray[np.generic], out: Vector | None = None) -> Vector:
         """Rows as the model takes them: directional columns times the row's sign, and `side` itself as the last column.
 
         Args:
             vectors: unaligned, shape (n, F).
             side_signs: +1 for buy, -1 for sell, shape (n,).
+            out: where to write them, float32 as returned; a new array by default.
 
         Returns:
             float32, shape (n, len(names)).
@@ -63,7 +64,7 @@ class ModelInputs:
         """
         signs = np.asarray(side_signs, dtype=np.float32)
         self._check_rows(vectors, signs)
-        aligned = np.empty((len(vectors), len(self.names)), dtype=np.float32)
+        aligned = np.empty((len(vectors), len(self.names)), dtype=np.float32) if out is None else out
         # No place is out of range; with any mode but the default one `take` writes straight into `aligned`.
         vectors.take(self._places, axis=1, out=aligned[:, :-1], mode="clip")
         aligned[:, -1] = 1.0
