@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model_service.config.settings import load_settings
+from model_service.config.loading import load_settings
 from model_service.config.strategies import StrategyDefinition, strategies_from
 from model_service.config.training import TrainingParameters
 from model_service.models.samples import Rows, in_time_order

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from model_service.config import documentation
-from model_service.config.settings import ACCEPTED_BUT_UNUSED, Settings, load_settings
+from model_service.config.loading import ACCEPTED_BUT_UNUSED, load_settings
+from model_service.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from model_service.config.extras import DASK, SEARCH, missing_for_dask, missing_for_search
-from model_service.config.settings import load_settings
+from model_service.config.loading import load_settings
 from model_service.main import StartRefused, require_extras
 
 DASK_SETTINGS = {"TRAINING_ENGINE": "dask", "DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:8786"}

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from model_service.config.settings import load_settings
+from model_service.config.loading import load_settings
 from model_service.contracts.executions import Observation, ObservationKind
 from model_service.contracts.order_rows import ORDER_COLUMNS, decode_order_row, order_row_event_id
 from model_service.contracts.types import InvalidMessage, OrderStatus, Side

@@ -13,7 +13,8 @@ import typer
 
 from model_service.cli import remote_text as text
 from model_service.cli.errors import CommandFailed, ExitCode
-from model_service.config.settings import Settings, load_settings
+from model_service.config.loading import load_settings
+from model_service.config.settings import Settings
 
 TIMEOUT_SECONDS = 30.0
 EXIT_BY_STATUS = {400: ExitCode.REFUSED, 404: ExitCode.NOT_FOUND, 409: ExitCode.REFUSED, 503: ExitCode.DEPENDENCY_AWAY}

@@ -8,7 +8,8 @@ import typer
 
 from model_service.cli.errors import plain_errors
 from model_service.cli.settings import usable_settings
-from model_service.config.settings import Settings, load_settings
+from model_service.config.loading import load_settings
+from model_service.config.settings import Settings
 
 config_app = typer.Typer(no_args_is_help=True)
 

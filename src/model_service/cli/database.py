@@ -11,7 +11,7 @@ import typer
 
 from model_service.cli.errors import CommandFailed, ExitCode, plain_errors
 from model_service.cli.settings import settings_from_environment
-from model_service.config.settings import load_settings
+from model_service.config.loading import load_settings
 from model_service.database.connection import Database
 
 db_app = typer.Typer(no_args_is_help=True)

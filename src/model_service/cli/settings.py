@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import structlog
 
 from model_service.config.hyperparameters import unknown_feature_fault
+from model_service.config.loading import SettingsError, load_settings
 from model_service.config.logging import configure_logging
-from model_service.config.settings import Settings, SettingsError, load_settings
+from model_service.config.settings import Settings
 from model_service.models.features import FEATURE_NAMES
 
 

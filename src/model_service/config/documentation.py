@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 
 from model_service.config.allowed import allowed_values
 from model_service.config.hyperparameters import HYPERPARAMETERS, LARGEST_ENSEMBLE, Hyperparameter
-from model_service.config.settings import ACCEPTED_BUT_UNUSED, Settings
+from model_service.config.loading import ACCEPTED_BUT_UNUSED
+from model_service.config.settings import Settings
 
 GROUP_STARTS = {
     "model_service_host": "The service itself",

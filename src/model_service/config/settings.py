@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model_service.config.allowed import Words, allowed_values, is_secret
+from model_service.config.allowed import Words
 from model_service.config.hyperparameters import Value
 from model_service.config.schedule import parse_schedule, parse_timezone
 from model_service.config.training import (
@@ -37,29 +35,6 @@ SchedulerAddress = Annotated[
     Field(pattern=r"^((tcp|tls|ws|wss)://)?([^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$"),
     Words("tcp://host:port, also with tls://, ws:// or wss://"),
 ]
-
-OWN_PREFIXES = (
-    "MODEL_", "SIGNAL_", "WARMUP_", "TRADING_", "EXIT_STRATEGY_", "TAKE_PROFIT_", "STOP_LOSS_", "TRAILING_STOP_",
-    "TIME_BASED_EXIT_", "BALANCE_", "MARKET_DATA_", "EXECUTION_", "TRAINING_",
-)  # fmt: skip
-
-ACCEPTED_BUT_UNUSED = frozenset(
-    {
-        "MODEL_SERVICE_SERVICE_NAME", "MODEL_RETRAINING_TRAIN_PERIOD_DAYS", "MODEL_RETRAINING_VALIDATION_PERIOD_DAYS",
-        "MODEL_RETRAINING_TEST_PERIOD_DAYS", "BALANCE_ADAPTATION_SAFETY_MARGIN", "BALANCE_DATA_MAX_AGE_SECONDS",
-        "BALANCE_SYNC_ENABLED", "BALANCE_SYNC_MIN_INTERVAL_SECONDS", "BALANCE_SYNC_TIMEOUT_SECONDS",
-        "MARKET_DATA_STALE_WARNING_THRESHOLD_SECONDS", "SIGNAL_PROCESSING_DELAY_ALERT_THRESHOLD_SECONDS",
-        "MODEL_SERVICE_MAX_POSITION_SIZE_RATIO", "EXIT_STRATEGY_RATE_LIMIT", "TAKE_PROFIT_PARTIAL_EXIT",
-        "TAKE_PROFIT_PARTIAL_AMOUNT_PCT", "TRAILING_STOP_ENABLED", "TRAILING_STOP_ACTIVATION_PCT",
-        "TRAILING_STOP_DISTANCE_PCT", "TIME_BASED_EXIT_ENABLED", "TIME_BASED_EXIT_MAX_HOURS",
-        "TIME_BASED_EXIT_PROFIT_TARGET_PCT", "ORDERMANAGER_MAX_POSITION_SIZE",
-    }
-)  # fmt: skip
-"""Variables that the platform sets and that change nothing here yet: accepted with a warning."""
-
-
-class SettingsError(Exception):
-    """One or more settings cannot be used; the text has one line for each: variable, value, what is allowed."""
 
 
 class Settings(BaseSettings):
@@ -359,63 +334,3 @@ class Settings(BaseSettings):
     def uses_rabbitmq(self) -> bool:
         """Whether messages travel through RabbitMQ."""
         return self.rabbitmq_host is not None
-
-
-def load_settings(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """Settings from `environ`, and warnings about variables that have no effect.
-
-    Raises:
-        SettingsError: with one line per variable that is unknown or has a value that is not allowed.
-    """
-    names = {name.upper(): value for name, value in environ.items()}
-    problems, warnings = _unknown_variables(names)
-    known = {field: names[field.upper()] for field in Settings.model_fields if names.get(field.upper())}
-    try:
-        settings = _FromMapping(**known)  # type: ignore[arg-type]
-    except ValidationError as error:
-        problems += [_describe(item) for item in error.errors()]
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return settings, warnings
-
-
-class _FromMapping(Settings):
-    """The same settings, read from nothing but the arguments."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what the caller gives."""
-        return (init_settings,)
-
-
-def _unknown_variables(names: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    known = {field.upper() for field in Settings.model_fields}
-    problems, warnings = [], []
-    for name in sorted(names):
-        if name in ACCEPTED_BUT_UNUSED:
-            warnings.append(f"{name} is accepted, but has no effect in this version")
-            continue
-        if name in known or not name.startswith(OWN_PREFIXES):
-            continue
-        near = difflib.get_close_matches(name, sorted(known), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        problems.append(f"{name}: there is no such setting{hint}")
-    return problems, warnings
-
-
-def _describe(item: ErrorDetails) -> str:
-    reason = item["msg"].removeprefix("Value error, ")
-    if not item["loc"]:
-        return reason
-    name = str(item["loc"][0])
-    field = Settings.model_fields[name]
-    given = "" if is_secret(field) else f" is {item['input']!r}"
-    wanted = reason if item["type"] == "value_error" else f"allowed: {allowed_values(field)}"
-    return f"{name.upper()}{given}; {wanted} ({field.description})"

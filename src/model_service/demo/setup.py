@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from model_service.config.settings import Settings, load_settings
+from model_service.config.loading import load_settings
+from model_service.config.settings import Settings
 from model_service.database.embedded_places import remove_home
 from model_service.demo.driver import DemoFailed
 from model_service.demo.gateway import KLINE_QUEUE, TICKER_QUEUE
