@@ -20,6 +20,7 @@ from model_service.learning.evaluation import Evaluation, Judged, evaluate
 from model_service.learning.scorecard import scorecard
 from model_service.models.calibration import Calibration, sigmoid
 from model_service.models.features import FEATURE_NAMES
+from model_service.models.intervals import block_ratio
 from studies.edges import IMBALANCE
 from studies.findings import Finding, share_between
 from studies.market import Process
@@ -32,6 +33,8 @@ ROWS = (200, 400, 4_000)
 NUMBERS = (
     "accuracy", "brier", "log_loss", "roc_auc", "win_rate", "average_return", "value_per_trade", "value_per_decision",
 )  # fmt: skip
+TEN_BLOCKS = "average_return_by_ten_blocks"
+"""What ten contiguous blocks, as METHOD names them, would say of the average return: the reason for the other way."""
 LOWER_BOUND, TWO_SIDED = (0.91, 0.99), (0.86, 0.94)
 """Allowed coverage of bounds stated at 95 % and of intervals stated at 90 %."""
 TRUTH_ROWS, TRUTH_HISTORIES, TRUTH_SEED = 100_000, 6, 876_543_210
@@ -71,8 +74,13 @@ def studies() -> list[Study]:
 
 def _run(world: str, rows: int, seed: int) -> Result:
     """Of each number its value and the two ends; none where the rows say too little."""
-    metrics = scorecard(judged(WORLDS[world], rows, seed), candidates_tried=1)[0]
-    return {one.name: [one.value, one.lower, one.upper] for one in metrics if one.name in NUMBERS}
+    evaluation = judged(WORLDS[world], rows, seed)
+    metrics = scorecard(evaluation, candidates_tried=1)[0]
+    by_blocks = block_ratio(evaluation.test.net_returns * evaluation.taken, evaluation.taken)
+    return {
+        **{one.name: [one.value, one.lower, one.upper] for one in metrics if one.name in NUMBERS},
+        TEN_BLOCKS: [by_blocks.value, by_blocks.lower(0.95), by_blocks.upper(0.95)],
+    }
 
 
 def judged(world: World, rows: int, seed: int) -> Evaluation:
@@ -101,16 +109,13 @@ def _scores(features: NDArray[np.float32], side_signs: NDArray[np.int8]) -> NDAr
 @lru_cache(maxsize=1)
 def truth(world: str) -> dict[str, float]:
     """Each number on so many rows that its own error no longer matters."""
-    found: dict[str, list[float]] = {name: [] for name in NUMBERS}
-    for seed in range(TRUTH_SEED, TRUTH_SEED + TRUTH_HISTORIES):
-        for name, (value, _, _) in _run(world, TRUTH_ROWS, seed).items():
-            found[name].append(value)
-    return {name: float(np.mean(values)) for name, values in found.items()}
+    found = [_run(world, TRUTH_ROWS, seed) for seed in range(TRUTH_SEED, TRUTH_SEED + TRUTH_HISTORIES)]
+    return {name: float(np.mean([one[name][0] for one in found])) for name in found[0]}
 
 
 def _conclude(world: str, rows: int, results: Sequence[Result]) -> list[Finding]:
     true = truth(world)
-    covered = {name: _covered([result[name] for result in results if name in result], true[name]) for name in NUMBERS}
+    covered = {name: _covered([result[name] for result in results if name in result], true[name]) for name in true}
     study = f"coverage-{world}-{rows}"
     promised = world != _NOTHING_PROMISED
     return [
@@ -118,6 +123,8 @@ def _conclude(world: str, rows: int, results: Sequence[Result]) -> list[Finding]
                 LOWER_BOUND if promised else None),
         _of_all(study, "two-sided intervals at 90 %", {name: one.inside for name, one in covered.items()}, covered,
                 TWO_SIDED if promised else None),
+        share_between(study, "two-sided intervals of the average return by ten blocks that cover",
+                      covered[TEN_BLOCKS].inside, covered[TEN_BLOCKS].count, None, "for comparison"),
     ]  # fmt: skip
 
 

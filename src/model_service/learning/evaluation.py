@@ -25,6 +25,8 @@ Score = Callable[[NDArray[np.float32], Signs], Floats]
 _ROWS_AT_ONCE = 1 << 15
 _ROUNDING = 1e-6
 """Scores that differ by so much only in rounding: float32 sums in another order."""
+_NUDGES = ((0.0, 0.0), *((own, other) for own in (-_ROUNDING, _ROUNDING) for other in (-_ROUNDING, _ROUNDING)))
+"""Of the traded side's score and of the other one's; as they are first, which leaves hardly a row to the rest."""
 
 
 @dataclass(frozen=True)
@@ -165,12 +167,11 @@ def _decisions_changed(
     calibration: Calibration, served: Signs, own: Floats, other: Floats, test: Dataset, floor: float
 ) -> int:
     """Rows that the native scores decide otherwise, whichever way they are rounded."""
-    differs = np.ones(len(served), dtype=bool)
-    for nudge in (-_ROUNDING, 0.0, _ROUNDING):
-        for towards in (nudge, -nudge):
-            moved = calibration.probability(own + nudge), calibration.probability(other + towards)
-            differs &= chosen_sides(*moved, test.side_signs, floor) != served
-    return int(np.sum(differs))
+    left = np.arange(len(served))
+    for nudge, towards in _NUDGES:
+        moved = calibration.probability(own[left] + nudge), calibration.probability(other[left] + towards)
+        left = left[chosen_sides(*moved, test.side_signs[left], floor) != served[left]]
+    return len(left)
 
 
 def _logged_draws(
