@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from model_service.models import metrics
-from model_service.models.intervals import Floats, TimeBlocks, student_t_quantile
+from model_service.models.intervals import Floats, TimeBlocks, student_t_quantile, without_pauses
 
 
 @pytest.mark.parametrize("degrees", [3.0, 3.7, 5.5, 9.0, 20.0, 150.0, 4000.0])
@@ -34,10 +34,10 @@ def by_all_pairs(influences: Floats, times: Floats, window: float) -> tuple[floa
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("horizon", [3_000, 60_000, 120_000])
+@pytest.mark.parametrize("horizon", [4_000, 60_000, 120_000])
 def test_the_wider_of_two_weights_on_all_pairs_counts(seed: int, horizon: int) -> None:
     rng = np.random.default_rng(seed)
-    times = np.sort(rng.integers(0, 1_000_000, 300))
+    times = 3_333 * np.arange(300) + rng.integers(0, 3_000, 300)
     values = np.convolve(rng.standard_normal(300), np.ones(5), "same")
     influences = (values - np.mean(values)) / 300
     window = max(2 * horizon, (times[-1] - times[0]) / 12)
@@ -78,6 +78,32 @@ def test_too_short_a_time_or_too_few_rows_have_no_error(rows: int, horizon: int)
     found = TimeBlocks(np.arange(rows), horizon).estimate(1.0, np.zeros(rows))
     assert found.value == 1.0
     assert np.isnan(found.standard_error)
+
+
+MINUTE = 60_000_000
+LAYOUTS = {
+    "two stretches": [(0, 200), (21 * 1440, 200)],
+    "a weekend": [(0, 300), (4000, 180)],
+    "one row after three weeks": [(0, 399), (21 * 1440, 1)],
+    "three rows, far apart, at the end": [(0, 397), (1440, 1), (2880, 1), (21 * 1440, 1)],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_pause_makes_nothing_surer(layout: str) -> None:
+    """Independent rows with a pause of days between them: a third of the two-sided intervals covered, once."""
+    minutes = np.concatenate([first + np.arange(count) for first, count in LAYOUTS[layout]])
+    rng = np.random.default_rng(5)
+    blocks = TimeBlocks(minutes * MINUTE, 15 * MINUTE)
+    found = [blocks.ratio(rng.standard_normal(len(minutes))) for _ in range(1_000)]
+    assert 0.86 <= np.mean([one.lower(0.95) <= 0 <= one.upper(0.95) for one in found]) <= 0.95
+    assert np.mean([one.lower(0.99) <= 0 for one in found]) >= 0.98
+
+
+def test_without_a_pause_times_are_what_they_are() -> None:
+    times = 7 + 13 * np.arange(50)
+    assert without_pauses(times, 7).tolist() == (times - 7).tolist()
+    assert without_pauses(np.array([], dtype=np.int64), 7).tolist() == []
 
 
 def test_nothing_taken_is_no_number() -> None:

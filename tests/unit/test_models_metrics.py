@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -69,6 +70,22 @@ def test_deflation_lowers_the_sharpe_ratio_with_the_trials() -> None:
     one, ten, hundred = (metrics.deflated_sharpe_ratio(returns, trials) for trials in (1, 10, 100))
     assert one > ten > hundred
     assert metrics.expected_maximum_of_normals(100) == pytest.approx(2.53, abs=0.01)
+
+
+def test_trades_that_overlap_count_as_fewer() -> None:
+    returns = np.random.default_rng(2).normal(0.1, 1.0, 400)
+    alone = float(np.std(returns, ddof=1)) / 20
+    assert metrics.independent_trades(returns, alone) == pytest.approx(400)
+    assert metrics.independent_trades(returns, 0.5 * alone) == 400, "never more than there are"
+    assert metrics.independent_trades(returns, 4 * alone) == pytest.approx(25)
+    assert math.isnan(metrics.independent_trades(returns, math.nan))
+    assert math.isnan(metrics.independent_trades(returns[:1], 0.1))
+    few, all_of_them = (metrics.deflated_sharpe_ratio(returns, 1, count) for count in (25.0, 400.0))
+    assert all_of_them == metrics.deflated_sharpe_ratio(returns, 1)
+    # By the formula only the root of the number of trades less one tells them apart.
+    quantile = NormalDist().inv_cdf
+    assert quantile(few) / quantile(all_of_them) == pytest.approx(math.sqrt(24 / 399))
+    assert math.isnan(metrics.deflated_sharpe_ratio(returns, 1, 1.0))
 
 
 def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:

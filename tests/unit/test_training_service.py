@@ -306,6 +306,23 @@ async def test_a_damaged_artifact_is_not_promoted() -> None:
     assert world.activated == []
 
 
+@pytest.mark.parametrize("speaks", [None, "v7"])
+async def test_a_candidate_judged_against_a_version_that_speaks_no_more_waits_for_a_person(speaks: str | None) -> None:
+    """While the run went on somebody went back to v7, or to the warm-up."""
+    before = ModelVersion(UUID(int=5), "v8", "momentum_v1", "f1", {}, True, False, NOON, 0, 0.8)
+    world = FakeWorld(active_version=before)
+    training = service(world)
+    run_id, child = await started(training, world)
+    world.active_version = replace(before, version=speaks) if speaks else None
+    child.said.put_nowait(candidate())
+    await heard(training)
+    await training.step(NOON + timedelta(seconds=5))
+    assert world.activated == []
+    assert world.finished[run_id]["state"] == "rejected"
+    assert world.finished[run_id]["error_code"] == "incumbent_changed"
+    assert "v8" in world.finished[run_id]["error_hint"]
+
+
 async def test_an_increment_without_an_active_version_is_refused() -> None:
     world = FakeWorld()
     training = service(world)

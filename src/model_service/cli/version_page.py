@@ -33,9 +33,12 @@ def header(version: Answer) -> RenderableType:
     config = version["training_config"]
     kind = "increment of " + version["parent_version"] if version["parent_version"] else "full training"
     rows = f"{version['training_dataset_size'] or 0:,} rows"
+    if "rows_train" in version["report"]:
+        rows += f", {version['report']['rows_train']:,} of them fitted"
+    seconds = version["training_duration_seconds"] or 0
     facts = [
         f"{version['model_type']} for {version['strategy_id'] or 'any strategy'}, {kind}",
-        f"trained {tables.moment(version['trained_at'])} in {version['training_duration_seconds'] or 0:,} s on {rows}",
+        f"trained {tables.moment(version['trained_at'])} in {seconds:,} s from {rows}",
         f"features {version['feature_set']}, code {config.get('code_version', '-')}, {version['file_path']}",
     ]
     return Group(

@@ -12,7 +12,7 @@ import asyncpg
 
 from model_service.database.connection import Connection, Database
 from model_service.models.job import Candidate, Metric
-from model_service.services.ports import ModelVersion
+from model_service.services.ports import GATE_PASSED, ModelVersion
 
 VERSION_COLUMNS = """
     id, version, strategy_id, feature_set, files, gate_passed, is_active, trained_at,
@@ -69,7 +69,8 @@ TRANSITION = """
 """
 CANDIDATES = """
     SELECT count(*) FROM model_service.model_versions AS v WHERE v.strategy_id = $1 AND v.trained_at > coalesce(
-        (SELECT max(activated_at) FROM model_service.activations WHERE strategy_id = $1 AND version IS NOT NULL),
+        (SELECT max(activated_at) FROM model_service.activations
+         WHERE strategy_id = $1 AND version IS NOT NULL AND reason = $2),
         '-infinity')
 """
 AUDIT = """
@@ -174,8 +175,8 @@ class PostgresRegistry:
         await self._database.execute(TRANSITION, strategy_id, mode, reason, dict(evidence), now)
 
     async def candidates_since_promotion(self, strategy_id: str) -> int:
-        """How many candidates were judged since the strategy last promoted one."""
-        return int(await self._database.fetchval(CANDIDATES, strategy_id))
+        """How many candidates were judged since one last passed the gate: going back, or force, ends no search."""
+        return int(await self._database.fetchval(CANDIDATES, strategy_id, GATE_PASSED))
 
     async def audit(self, actor: str, action: str, subject: str, details: Mapping[str, Any], now: datetime) -> None:
         """One row of who did what."""

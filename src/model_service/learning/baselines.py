@@ -43,8 +43,10 @@ def off_policy_report(evaluation: Evaluation) -> dict[str, Any]:
         "level": LEVEL,
         "value_per_trade": _with_interval(value.per_trade) if value.overlaps else None,
         "effective_trades": number(value.per_trade_ess),
-        "value_per_decision": _with_interval(value.per_decision),
-        "value_per_decision_doubly_robust": _with_interval(value.doubly_robust),
+        "value_per_decision": _with_interval(value.per_decision) if value.overlaps_per_decision else None,
+        "value_per_decision_doubly_robust": (
+            _with_interval(value.doubly_robust) if value.overlaps_per_decision else None
+        ),
         "effective_decisions": number(value.per_decision_ess),
         "logged_value_per_trade": _with_interval(value.logged_per_trade),
         "logged_value_per_decision": _with_interval(value.logged_per_decision),

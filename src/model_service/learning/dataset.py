@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model_service.learning.refusal import Refused
 from model_service.learning.split import first_test_row
 from model_service.models.features import FEATURE_NAMES, MODEL_INPUT_NAMES, align_to_side
+from model_service.models.intervals import without_pauses
 from model_service.models.samples import Rows, in_time_order
 
 LEAST_SPAN_HORIZONS = 30
@@ -241,9 +242,12 @@ def refuse_if_insufficient(dataset: Outlined, minimum_rows: int, horizon_us: int
     if wins in (0, count):
         only = "wins" if wins else "losses"
         raise Refused("one_class", f"all {count} outcomes are {only}; check barriers, fees and horizon.", report)
-    span = int(dataset.decided_us[-1] - dataset.decided_us[0]) / horizon_us
+    span = int(without_pauses(dataset.decided_us, horizon_us)[-1]) / horizon_us
     if span < LEAST_SPAN_HORIZONS:
-        hint = f"the outcomes span {span:.1f} horizons, {LEAST_SPAN_HORIZONS} are needed; wait, or shorten the horizon."
+        hint = (
+            f"the outcomes span {span:.1f} horizons, pauses counted as two, {LEAST_SPAN_HORIZONS} are needed; "
+            "wait, or shorten the horizon."
+        )
         raise Refused("span_too_short", hint, report)
 
 

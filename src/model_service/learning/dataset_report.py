@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model_service.learning.dataset import Dataset, Outline
 from model_service.learning.weights import average_uniqueness
 from model_service.models.features import FEATURE_NAMES
+from model_service.models.intervals import without_pauses
 from model_service.trades.labels import EXIT_RULE_CODES
 
 _BLOCK_ROWS = 1 << 13
@@ -71,6 +72,7 @@ class DatasetSummary:
             "first_decided_us": spans[0],
             "last_decided_us": spans[1],
             "span_horizons": round((spans[1] - spans[0]) / horizon_us, 3),
+            "span_horizons_without_pauses": round(_time_with_rows(rows, horizon_us), 3),
             **_gaps(rows, horizon_us),
             "rows_duplicate": _duplicates(rows),
             "rows_by_asset_code": _counts(rows.asset_codes),
@@ -139,6 +141,11 @@ def _gaps(rows: Outline, horizon_us: int) -> dict[str, Any]:
     pauses = np.diff(rows.decided_us)
     longest = float(np.max(pauses, initial=0)) / horizon_us
     return {"gaps": int(np.sum(pauses > horizon_us)), "longest_gap_horizons": round(longest, 3)}
+
+
+def _time_with_rows(rows: Outline, horizon_us: int) -> float:
+    """The span in horizons, each pause over two of them counted as two."""
+    return float(without_pauses(rows.decided_us, horizon_us)[-1]) / horizon_us if len(rows) else 0.0
 
 
 def _duplicates(rows: Outline) -> int:

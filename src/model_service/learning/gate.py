@@ -9,7 +9,7 @@ import numpy as np
 from model_service.learning.evaluation import Evaluation
 from model_service.learning.off_policy import LEAST_ESS
 from model_service.models import metrics
-from model_service.models.intervals import BLOCKS, LEAST_HORIZONS
+from model_service.models.intervals import BLOCKS, LEAST_HORIZONS, without_pauses
 from model_service.models.job import Comparison, GateCondition
 
 LEAST_TEST_ROWS = 200
@@ -40,16 +40,16 @@ def judge(evaluation: Evaluation, accuracy_threshold: float) -> list[GateConditi
 def _enough(evaluation: Evaluation) -> list[GateCondition]:
     labels = evaluation.labels
     rarer = int(min(np.sum(labels == 1), np.sum(labels == 0)))
-    blocks = sum(len(part) > 0 for part in np.array_split(labels, BLOCKS))
-    decided_us = evaluation.test.decided_us
-    horizons = float(decided_us[-1] - decided_us[0]) / evaluation.horizon_us if len(decided_us) else 0.0
+    times_us = without_pauses(evaluation.test.decided_us, evaluation.horizon_us)
+    horizons = float(times_us[-1]) / evaluation.horizon_us if len(times_us) else 0.0
+    blocks = len(np.unique(times_us * BLOCKS // max(int(times_us[-1]) + 1, 1))) if len(times_us) else 0
     floor = f"probability at least {evaluation.action_floor:.3f} and the better side, as logged"
     return [
         _at_least(1, "test rows", len(labels), LEAST_TEST_ROWS),
         _at_least(1, "test rows of the rarer class", rarer, LEAST_ROWS_PER_CLASS),
         _at_least(1, "trades taken", int(np.sum(evaluation.taken)), LEAST_TRADES, floor),
-        _at_least(1, "blocks in time", blocks, BLOCKS),
-        _at_least(1, "horizons that the test block spans", horizons, LEAST_HORIZONS, "a shorter time shows no error"),
+        _at_least(1, "tenths of the time that hold rows", blocks, BLOCKS),
+        _at_least(1, "horizons that the test block spans", horizons, LEAST_HORIZONS, "pauses count as two"),
     ]
 
 
@@ -125,7 +125,8 @@ def _off_policy(evaluation: Evaluation) -> list[GateCondition]:
         LEAST_ESS,
         "" if value.overlaps else "not enough overlap between what was traded and what it would trade",
     )
-    mine, theirs = _number(value.per_trade.value, "+.6f"), _number(logged, "+.6f")
+    own = value.per_trade.value if value.overlaps else metrics.NAN
+    mine, theirs = _number(own, "+.6f"), _number(logged, "+.6f")
     detail = f"the value is {mine} per trade, that of the logging policy {theirs}"
     bound = value.per_trade.lower(0.95) if value.overlaps else metrics.NAN
     name = "off-policy value per trade (lower bound 95 %)"

@@ -90,6 +90,11 @@ class OffPolicyValue:
         """Whether enough of the logged trades are such as the candidate would take."""
         return self.per_trade_ess >= LEAST_ESS
 
+    @property
+    def overlaps_per_decision(self) -> bool:
+        """The same of all draws, for the values per decision."""
+        return self.per_decision_ess >= LEAST_ESS
+
 
 def off_policy_value(draws: LoggedDraws, exploration: float, horizon_us: int) -> OffPolicyValue:
     """The candidate's values, as it would really run: `exploration` of its draws fall on either side by a coin.

@@ -36,9 +36,12 @@ def scorecard(evaluation: Evaluation, candidates_tried: int) -> tuple[list[Metri
     ]
     finite = [metric for metric in found if math.isfinite(metric.value)]
     left_out = {metric.name: _why(metric.value) for metric in found if not math.isfinite(metric.value)}
-    if not evaluation.off_policy.overlaps:
-        ess = evaluation.off_policy.per_trade_ess
-        left_out["value_per_trade"] = f"not enough overlap: {ess:.0f} effective rows, {LEAST_ESS:.0f} are needed"
+    value = evaluation.off_policy
+    if not value.overlaps:
+        left_out["value_per_trade"] = _no_overlap(value.per_trade_ess)
+    if not value.overlaps_per_decision:
+        for name in ("value_per_decision", "value_per_decision_doubly_robust"):
+            left_out[name] = _no_overlap(value.per_decision_ess)
     return finite, left_out
 
 
@@ -70,15 +73,19 @@ def _trading(evaluation: Evaluation, candidates_tried: int) -> Iterator[Metric]:
     per_day = _trades_per_day(evaluation)
     sharpe = metrics.sharpe_ratio(returns)
     all_returns = evaluation.test.net_returns
-    yield _estimated("average_return", kind, _ratio(evaluation, all_returns * taken, taken))
+    average = _ratio(evaluation, all_returns * taken, taken)
+    independent = metrics.independent_trades(returns, average.standard_error)
+    share = independent / returns.size if returns.size else metrics.NAN
+    yield _estimated("average_return", kind, average)
     yield _estimated("win_rate", kind, _ratio(evaluation, (all_returns > 0) * taken, taken))
     yield _plain("trades_taken", kind, float(np.sum(taken)))
     yield _plain("profit_factor", kind, metrics.profit_factor(returns))
     yield _plain("sharpe_ratio", kind, sharpe)
-    yield _plain("sharpe_ratio_annualised", kind, sharpe * math.sqrt(per_day * _DAYS_PER_YEAR))
+    yield _plain("independent_trades", kind, independent)
+    yield _plain("sharpe_ratio_annualised", kind, sharpe * math.sqrt(share * per_day * _DAYS_PER_YEAR))
     yield _plain("max_drawdown", kind, metrics.max_drawdown(returns))
     yield _plain("turnover", kind, 2.0 * per_day)
-    yield _plain("deflated_sharpe_ratio", kind, metrics.deflated_sharpe_ratio(returns, candidates_tried))
+    yield _plain("deflated_sharpe_ratio", kind, metrics.deflated_sharpe_ratio(returns, candidates_tried, independent))
     yield _estimated("logged_average_return", kind, _ratio(evaluation, all_returns))
 
 
@@ -88,7 +95,7 @@ def _off_policy(evaluation: Evaluation) -> Iterator[Metric]:
     if value.overlaps:
         yield _estimated("value_per_trade", kind, value.per_trade)
     yield _plain("effective_trades", kind, value.per_trade_ess)
-    if value.per_decision_ess >= LEAST_ESS:
+    if value.overlaps_per_decision:
         yield _estimated("value_per_decision", kind, value.per_decision)
         yield _estimated("value_per_decision_doubly_robust", kind, value.doubly_robust)
     yield _plain("effective_decisions", kind, value.per_decision_ess)
@@ -129,6 +136,10 @@ def _estimated(name: str, kind: Kind, estimate: Estimate) -> Metric:
         level=LEVEL,
         method=estimate.method,
     )
+
+
+def _no_overlap(ess: float) -> str:
+    return f"not enough overlap: {ess:.0f} effective rows, {LEAST_ESS:.0f} are needed"
 
 
 def _why(value: float) -> str:

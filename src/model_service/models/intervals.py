@@ -72,14 +72,27 @@ def block_ratio(numerators: NDArray[Any], denominators: NDArray[Any] | None = No
     return Estimate(ratio, math.sqrt(BLOCKS / (BLOCKS - 1) * sum(value**2 for value in residuals)) / abs(total))
 
 
+def without_pauses(decided_us: NDArray[np.int64], horizon_us: int) -> NDArray[np.int64]:
+    """The times, (n,), with every pause shortened to a window of 2 H: what lies farther apart is no less related.
+
+    Else a pause of weeks would be nearly all of a span that holds but two stretches of rows.
+
+    Example:
+        >>> without_pauses(np.array([0, 5, 1000, 1001]), 10).tolist()
+        [0, 5, 25, 26]
+    """
+    steps = np.minimum(np.diff(decided_us, prepend=decided_us[:1]), WINDOW_HORIZONS * horizon_us)
+    return np.cumsum(steps, dtype=np.int64)
+
+
 class TimeBlocks:
     """The blocks of rows in time order; made once for all numbers over these rows.
 
-    With the rows' span T, a window of W = max(2 H, T / 12) moves over time. The mean over time of the squared sum
-    within it, per window, is the moving-block variance [Kuensch 1989] for rows at uneven times, the same as Bartlett
-    weights (1 - |t_i - t_j| / W)+ on all pairs: V(W). What reaches beyond a window makes it too small;
-    2 V(W) - V(W / 2), whose weights are flat up to W / 2 [Politis & Romano 1995], is free of that to the first order.
-    With b = W / T the two are too small by the factors 1 - b + b^2 / 3 and 1 - 3 b / 2 + 7 b^2 / 12, because the
+    Time is counted without pauses. With the rows' span T, a window of W = max(2 H, T / 12) moves over it. The mean over
+    time of the squared sum within it, per window, is the moving-block variance [Kuensch 1989] for rows at uneven times,
+    the same as Bartlett weights (1 - |t_i - t_j| / W)+ on all pairs: V(W). What reaches beyond a window makes it too
+    small; 2 V(W) - V(W / 2), whose weights are flat up to W / 2 [Politis & Romano 1995], is free of that to the first
+    order. With b = W / T the two are too small by the factors 1 - b + b^2 / 3 and 1 - 3 b / 2 + 7 b^2 / 12, because the
     influences sum to 0. The larger one counts, with 0.75 / b degrees of freedom, those of the flat weights
     [Kiefer & Vogelsang 2005].
     """
@@ -87,13 +100,14 @@ class TimeBlocks:
     def __init__(self, decided_us: NDArray[np.int64], horizon_us: int) -> None:
         """Of times that do not fall, (n,), and the horizon H, both in microseconds."""
         self._rows = len(decided_us)
-        span = float(decided_us[-1] - decided_us[0]) if self._rows else 0.0
+        times_us = without_pauses(decided_us, horizon_us)
+        span = float(times_us[-1]) if self._rows else 0.0
         self._share = math.inf
         if span > 0 and span >= LEAST_HORIZONS * horizon_us:
             window_us = max(WINDOW_HORIZONS * horizon_us, round(span / WINDOWS))
             self._share = window_us / span
-            self._whole = _Windows(decided_us, window_us)
-            self._half = _Windows(decided_us, (window_us + 1) // 2)
+            self._whole = _Windows(times_us, window_us)
+            self._half = _Windows(times_us, (window_us + 1) // 2)
 
     def ratio(self, numerators: NDArray[Any], denominators: NDArray[Any] | None = None) -> Estimate:
         """sum(numerators) / sum(denominators), one number a row each, (n,); denominators default to 1."""

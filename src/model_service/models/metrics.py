@@ -144,37 +144,55 @@ def max_drawdown(net_returns: Array) -> float:
     return float(np.max(np.maximum.accumulate(equity) - equity))
 
 
-def deflated_sharpe_ratio(net_returns: Array, trials: int) -> float:
+def independent_trades(net_returns: Array, standard_error: float) -> float:
+    """As many independent trades would leave the mean of `net_returns` as unsure as it is; at most all of them.
+
+    Trades that overlap share the price path, so that n of them say less than n.
+
+    Args:
+        standard_error: of the mean, with the overlap in it; NaN gives NaN.
+    """
+    if not (net_returns.size > 1 and standard_error > 0):
+        return NAN
+    return min(float(net_returns.size), float(np.var(net_returns, ddof=1)) / standard_error**2)
+
+
+def deflated_sharpe_ratio(net_returns: Array, trials: int, independent: float | None = None) -> float:
     """Probability that the true Sharpe ratio is above what the best of `trials` skill-less candidates would show.
 
     Bailey & Lopez de Prado, The Deflated Sharpe Ratio (2014). The variance of the trials' ratios, which nobody
     recorded, is taken as the estimator's own.
+
+    Args:
+        independent: as how many independent trades the returns count, since the formula knows no overlap; all of them
+            by default. NaN for one or fewer.
     """
+    count = float(net_returns.size) if independent is None else independent
     observed = sharpe_ratio(net_returns)
-    if not math.isfinite(observed):
+    if not (math.isfinite(observed) and count > 1.0):
         return NAN
     centred = (net_returns - np.mean(net_returns)) / np.std(net_returns)
     skew, kurtosis = float(np.mean(centred**3)), float(np.mean(centred**4))
-    variance = sharpe_ratio_variance(observed, net_returns.size, skew, kurtosis)
+    variance = sharpe_ratio_variance(observed, count, skew, kurtosis)
     if variance <= 0:
         return NAN
     highest = math.sqrt(variance) * expected_maximum_of_normals(trials)
-    return probabilistic_sharpe_ratio(observed, highest, net_returns.size, skew, kurtosis)
+    return probabilistic_sharpe_ratio(observed, highest, count, skew, kurtosis)
 
 
-def probabilistic_sharpe_ratio(observed: float, benchmark: float, count: int, skew: float, kurtosis: float) -> float:
+def probabilistic_sharpe_ratio(observed: float, benchmark: float, count: float, skew: float, kurtosis: float) -> float:
     """Probability that the true Sharpe ratio is above `benchmark` [Bailey & Lopez de Prado 2012].
 
     Args:
         observed, benchmark: per trade, not annualised.
-        count: trades.
+        count: independent trades, over 1.
         skew, kurtosis: of their returns; 0 and 3 for normal ones.
     """
     variance = sharpe_ratio_variance(observed, count, skew, kurtosis)
     return NormalDist().cdf((observed - benchmark) / math.sqrt(variance)) if variance > 0 else NAN
 
 
-def sharpe_ratio_variance(observed: float, count: int, skew: float, kurtosis: float) -> float:
+def sharpe_ratio_variance(observed: float, count: float, skew: float, kurtosis: float) -> float:
     """Variance of an estimated Sharpe ratio per trade, of returns that need not be normal (same source)."""
     return (1 - skew * observed + (kurtosis - 1) / 4 * observed**2) / (count - 1)
 

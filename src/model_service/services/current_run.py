@@ -22,6 +22,8 @@ class CurrentRun:
     process: TrainingProcess
     started_at: datetime
     parent: str | None
+    incumbent: str | None = None
+    """The version that spoke when the run began, against which its candidate is judged."""
     version: str | None = None
     progress: Progress = field(default_factory=lambda: Progress(phase="preparing", fraction=0.0))
     stored_progress: Progress | None = None

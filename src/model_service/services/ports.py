@@ -21,6 +21,8 @@ from model_service.trades.labels import Label
 from model_service.trades.ledger import Lot
 
 Intent = Literal["open", "reduce", "exit"]
+GATE_PASSED = "gate_passed"
+"""The reason of an activation by the gate, as it is stored."""
 TrainingType = Literal["full", "incremental"]
 TriggerKind = Literal["outcomes", "schedule", "quality", "manual"]
 
@@ -372,7 +374,7 @@ class RegistryStore(Protocol):
         ...
 
     async def candidates_since_promotion(self, strategy_id: str) -> int:
-        """How many candidates were judged since the strategy last promoted one."""
+        """How many candidates were judged since one last passed the gate."""
         ...
 
     async def audit(self, actor: str, action: str, subject: str, details: Mapping[str, Any], now: datetime) -> None:

@@ -18,6 +18,7 @@ from model_service.models.job import Candidate, DatabaseCoordinates, Incumbent, 
 from model_service.services.current_run import CurrentRun, Verdict
 from model_service.services.modes import Modes
 from model_service.services.ports import (
+    GATE_PASSED,
     ModelFiles,
     RegistryStore,
     ScheduleSlot,
@@ -189,7 +190,8 @@ class TrainingService:
             await self._store.finish(run.run_id, "refused", now, error_code=refusal[0], error_hint=refusal[1])
             return
         process = await self._launcher.launch(job)
-        self.current = CurrentRun(run, process, now, job.parent_version)
+        spoke = job.incumbent.version if job.incumbent else None
+        self.current = CurrentRun(run, process, now, job.parent_version, spoke)
         await self._store.progress(run.run_id, "preparing", 0.0, "started", now)
         log.info("training_started", strategy=run.strategy_id, run_id=str(run.run_id), samples=run.outcomes_seen)
 
@@ -288,21 +290,32 @@ class TrainingService:
             )  # fmt: skip
         gate = [condition.model_dump() for condition in candidate.gate]
         self.last_gate[run.strategy_id] = gate
-        promoted = candidate.gate_passed and await self._promote(run, version, now)
+        changed = self._changed_incumbent(current) if candidate.gate_passed else None
+        promoted = candidate.gate_passed and changed is None and await self._promote(run, version, now)
         await self._store.finish(
             run.run_id, "promoted" if promoted else "rejected", now,
             version=version, gate=gate, dataset_report=current.report,
+            error_code="incumbent_changed" if changed else None, error_hint=changed,
         )  # fmt: skip
         failed = [condition.condition for condition in candidate.gate if not condition.passed]
         log.info("training_judged", strategy=run.strategy_id, version=version, promoted=promoted, failed=failed)
+
+    def _changed_incumbent(self, current: CurrentRun) -> str | None:
+        """Why a candidate that has passed does not speak: it was held against a version that speaks no more."""
+        active = self._modes.active(current.run.strategy_id)
+        speaks = active.version if active else None
+        if speaks in (current.incumbent, current.version):
+            return None
+        return (
+            f"{speaks or 'the warm-up'} speaks now, {current.version} was judged against "
+            f"{current.incumbent or 'the warm-up'}; request a training, or promote it by hand."
+        )
 
     async def _promote(self, run: TrainingRun, version: str, now: datetime) -> bool:
         row = await self._registry.get(version)
         assert row is not None, "the version was just added"
         try:
-            await self._modes.activate(
-                run.strategy_id, row, actor="service", reason="gate_passed", forced=False, now=now
-            )
+            await self._modes.activate(run.strategy_id, row, actor="service", reason=GATE_PASSED, forced=False, now=now)
         except ArtifactDamaged as error:
             log.error("artifact_refused", strategy=run.strategy_id, version=version, error=str(error))
             return False
