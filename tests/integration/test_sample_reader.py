@@ -91,7 +91,7 @@ async def test_what_is_left_out_is_counted_with_the_reason(database: Database) -
     assert int(np.sum(found.rows["is_reduction"])) == 6
     assert found.dropped == {
         "not_yet_known": 8, "not_an_opening": 4, "other_feature_set": 3, "damaged_features": 5,
-        "superseded_revision": 0,
+        "other_label_rule": 0, "superseded_revision": 0,
     }  # fmt: skip
 
 

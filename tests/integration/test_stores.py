@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
+from model_service.config.label_rule import label_rule
 from model_service.contracts.executions import Observation, ObservationKind
 from model_service.contracts.signals import TradingSignal
 from model_service.contracts.types import OrderStatus, Side
@@ -215,6 +216,35 @@ async def test_a_late_fill_revises_the_outcome_and_keeps_the_first(database: Dat
         found = await read_samples(database, "momentum_v1", current=CURRENT, as_of_us=as_of_us)
         assert found.rows["label"].tolist() == label
         assert found.dropped["superseded_revision"] == superseded
+
+
+async def test_rows_of_another_label_rule_are_left_out_and_counted(database: Database) -> None:
+    """After a change of settings two kinds of labels lie in the table; a run reads those of today's rule."""
+    changed = [
+        replace(decided(BUY_ID, Side.BUY), horizon_seconds=240),
+        replace(decided(BUY_ID, Side.BUY), take_profit_percent=None),
+        replace(decided(BUY_ID, Side.BUY), stop_loss_percent=2.5),
+        replace(decided(BUY_ID, Side.BUY), fee_rate=0.002),
+        replace(decided(BUY_ID, Side.BUY), minimum_net_return=0.001),
+    ]
+    signals = [decided(SELL_ID, Side.SELL)]
+    for number, one in enumerate(changed):
+        signals.append(replace(one, signal=replace(one.signal, signal_id=UUID(int=100 + number))))
+    await with_signals(database, *signals)
+    for number, one in enumerate(signals):
+        fill = increment(f"e{number}", str(one.signal.signal_id), one.signal.side, "1", "100", second=number)
+        await record(database, fill)
+    bars = BarStore(database, 60)
+    await bars.save(path([100] * 7))
+    assert await Labeller(PostgresOutcomeStore(database, bars), 60).step(NOON + 7 * MINUTE) == 6
+    today = label_rule(300, 3.0, 2.0, 0.001, 0.0)
+    found = await read_samples(
+        database, "momentum_v1", current=CURRENT, as_of_us=microseconds(NOON + 7 * MINUTE), rule=today
+    )
+    assert [bytes(one) for one in found.rows["signal_id"]] == [SELL_ID.bytes]
+    assert found.dropped["other_label_rule"] == 5
+    all_rules = await read_samples(database, "momentum_v1", current=CURRENT, as_of_us=microseconds(NOON + 7 * MINUTE))
+    assert len(all_rules.rows) == 6
 
 
 class LateFills(PostgresOutcomeStore):

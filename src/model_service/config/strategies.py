@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from model_service.config.label_rule import label_rule
 from model_service.config.settings import ModelType, Settings
 from model_service.config.training import TrainingParameters
 
@@ -48,6 +49,17 @@ class StrategyDefinition(BaseModel):
         if fault is not None:
             raise ValueError(f"training.{fault}")
         return self
+
+    @property
+    def label_rule(self) -> int:
+        """The rule by which its outcomes are labelled from now on; earlier ones may have another."""
+        return label_rule(
+            self.horizon_seconds,
+            self.take_profit_percent,
+            self.stop_loss_percent,
+            self.fee_rate,
+            self.minimum_net_return,
+        )
 
 
 def strategies_from(settings: Settings) -> tuple[StrategyDefinition, ...]:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from model_service.config.label_rule import label_rule
 from model_service.contracts.types import Side
 from model_service.database.bars import BarStore
 from model_service.database.connection import Connection, Database
@@ -63,15 +64,16 @@ INSERT_SAMPLES = """
     INSERT INTO model_service.samples (
         signal_id, revision, strategy_id, asset_code, feature_set, side, intent, is_warmup, model_version, decided_us,
         exit_us, available_us, label, exit_rule, net_return, probability_buy, probability_sell, probability_none,
-        features, opposite_net_return)
+        features, opposite_net_return, label_rule)
     SELECT s.signal_id, given.revision, s.strategy_id, a.asset_code, s.feature_set,
            CASE s.side WHEN 'buy' THEN 1 ELSE -1 END, s.intent, s.is_warmup, s.model_version,
            (extract(epoch FROM s.decided_at) * 1000000)::bigint, given.exit_us, given.available_us, given.label,
            given.exit_rule, given.net_return, s.probability_buy, s.probability_sell, s.probability_none, s.features,
-           given.opposite_net_return
+           given.opposite_net_return, given.label_rule
     FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::smallint[], $6::smallint[], $7::float8[],
-                $8::float8[])
-         AS given (signal_id, revision, exit_us, available_us, label, exit_rule, net_return, opposite_net_return)
+                $8::float8[], $9::bigint[])
+         AS given (signal_id, revision, exit_us, available_us, label, exit_rule, net_return, opposite_net_return,
+                   label_rule)
     JOIN model_service.trading_signals AS s USING (signal_id)
     JOIN model_service.asset_codes AS a USING (asset)
 """
@@ -205,9 +207,13 @@ def _outcome_row(outcome: Outcome, revision: int) -> tuple[Any, ...]:
 
 
 def _sample_row(outcome: Outcome, revision: int) -> tuple[Any, ...]:
-    label = outcome.label
+    label, filled = outcome.label, outcome.filled
     assert label is not None, "only labelled outcomes become samples"
+    rule = label_rule(
+        filled.horizon_seconds, filled.take_profit_percent, filled.stop_loss_percent, filled.fee_rate,
+        filled.minimum_net_return,
+    )  # fmt: skip
     return (
-        outcome.filled.signal_id, revision, microseconds(label.exit_at), microseconds(outcome.available_at),
-        label.label, EXIT_RULE_CODES[label.exit_rule], label.net_return, outcome.opposite_net_return,
+        filled.signal_id, revision, microseconds(label.exit_at), microseconds(outcome.available_at),
+        label.label, EXIT_RULE_CODES[label.exit_rule], label.net_return, outcome.opposite_net_return, rule,
     )  # fmt: skip

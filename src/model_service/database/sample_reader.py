@@ -30,7 +30,9 @@ COLUMNS = (
 REFUSALS = (
     ("not_yet_known", "s.available_us > $2"),
     ("not_an_opening", "s.intent NOT IN ('open', 'reduce')"),
+    ("other_label_rule", "coalesce(s.label_rule <> $3::bigint, false)"),
 )
+"""Each condition is true or false, never null; it has the moment as $2 and the rule of the labels as $3."""
 # Neither sorted nor joined by the server: both cost more there than the reading itself (3 s of a million rows).
 _ROWS = "FROM model_service.samples AS s WHERE s.strategy_id = $1"
 SUPERSEDED = "superseded_revision"
@@ -52,14 +54,19 @@ class SampleRows:
     of_other_sets: dict[str, int]
 
 
-async def read_samples(database: Database, strategy_id: str, *, current: FeatureSet, as_of_us: int) -> SampleRows:
+async def read_samples(
+    database: Database, strategy_id: str, *, current: FeatureSet, as_of_us: int, rule: int | None = None
+) -> SampleRows:
     """The latest revision known at `as_of_us` of each labelled opening or reduction of a strategy.
+
+    Args:
+        rule: rows that `config.label_rule` gives another number are left out; None: all rules count.
 
     Raises:
         DatabaseUnavailable: PostgreSQL is away.
         asyncpg.PostgresError: it refused, for example because a table is missing.
     """
-    source = Source(_ROWS, (strategy_id, as_of_us), COLUMNS, REFUSALS)
+    source = Source(_ROWS, (strategy_id, as_of_us, rule), COLUMNS, REFUSALS)
     connection = await database.connect()
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):

@@ -18,10 +18,10 @@ STREAM_TIMEOUT_SECONDS = 7 * 86_400.0
 _ORDERED = """
     FROM model_service.samples AS s WHERE s.strategy_id = $1
     ORDER BY s.decided_us, s.signal_id, s.revision"""
-_WIDTH = "($4::integer[])[array_position($3::text[], s.feature_set)]"
+_WIDTH = "($5::integer[])[array_position($4::text[], s.feature_set)]"
 _REASONS = (
     *REFUSALS,
-    (OTHER_SET, f"s.feature_set <> ($3::text[])[1] AND octet_length(s.features) IS DISTINCT FROM {_WIDTH}"),
+    (OTHER_SET, f"s.feature_set <> ($4::text[])[1] AND octet_length(s.features) IS DISTINCT FROM {_WIDTH}"),
     (DAMAGED, f"octet_length(s.features) <> {_WIDTH}"),
 )
 
@@ -32,6 +32,7 @@ async def stream_samples(
     *,
     current: FeatureSet,
     as_of_us: int,
+    rule: int | None = None,
     on_rows: Callable[[Rows], None],
 ) -> dict[str, int]:
     """Hand the rows that `read_samples` would return to `on_rows`, in the same order, about a megabyte at a time.
@@ -49,7 +50,7 @@ async def stream_samples(
             known = [current, *await other_feature_sets(connection, database, current)]
             stream = _Stream(known, on_rows)
             names, widths = [known_set.name for known_set in known], [known_set.width for known_set in known]
-            arguments = (strategy_id, as_of_us, names, widths)
+            arguments = (strategy_id, as_of_us, rule, names, widths)
             columns, rows = _columns(max(widths)), database.sql(_ORDERED)
             await copy_rows(connection, columns, rows, arguments, stream.take, timeout_seconds=STREAM_TIMEOUT_SECONDS)
     except UNAVAILABLE as error:
@@ -68,7 +69,7 @@ def _columns(width: int) -> list[Column]:
     return [
         *(column for column, _ in COLUMNS),
         Column("verdict", f"(CASE {cases} ELSE 0 END)::smallint", ">i2"),
-        Column("set_number", "coalesce(array_position($3::text[], s.feature_set), 0)::smallint", ">i2"),
+        Column("set_number", "coalesce(array_position($4::text[], s.feature_set), 0)::smallint", ">i2"),
         Column("features", features, f"({width // 4},)<f4"),
     ]
 

@@ -1,0 +1,1 @@
+ALTER TABLE model_service.samples DROP COLUMN label_rule;
