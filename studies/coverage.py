@@ -21,11 +21,12 @@ from model_service.learning.scorecard import scorecard
 from model_service.models.calibration import Calibration, sigmoid
 from model_service.models.features import FEATURE_NAMES
 from model_service.models.intervals import block_ratio
+from model_service.models.samples import Rows
 from studies.edges import IMBALANCE
 from studies.findings import Finding, share_between
 from studies.market import Process
 from studies.study import Result, Study
-from studies.world import World, play
+from studies.world import History, World, play
 
 REPETITIONS = 2_000
 ROWS = (200, 400, 4_000)
@@ -39,6 +40,7 @@ LOWER_BOUND, TWO_SIDED = (0.91, 0.99), (0.86, 0.94)
 """Allowed coverage of bounds stated at 95 % and of intervals stated at 90 %."""
 TRUTH_ROWS, TRUTH_HISTORIES, TRUTH_SEED = 100_000, 6, 876_543_210
 _SLOPE = 1.5
+_WEEK_US = 7 * 86_400_000_000
 _IMBALANCE = FEATURE_NAMES.index("book_imbalance")
 _AS_SCORED = Calibration("sigmoid", 0.5, 0.004, -0.004, 1_000, slope=1.0)
 
@@ -49,8 +51,11 @@ WORLDS = {
     "costs": World(CLUSTERED),
     "edge": World(EDGE),
     "edge-six-assets": World(EDGE, assets=6),
+    "free-pause": World(Process(clustered=True), costs=False),
     "edge-wave": World(replace(EDGE, wave=0.4)),
 }
+PAUSES = {"free-pause": 3}
+"""Weeks that pass after nine tenths of the rows, which otherwise are those of that world."""
 _NOTHING_PROMISED = "edge-wave"
 
 
@@ -74,7 +79,7 @@ def studies() -> list[Study]:
 
 def _run(world: str, rows: int, seed: int) -> Result:
     """Of each number its value and the two ends; none where the rows say too little."""
-    evaluation = judged(WORLDS[world], rows, seed)
+    evaluation = judged(WORLDS[world], rows, seed, PAUSES.get(world, 0))
     metrics = scorecard(evaluation, candidates_tried=1)[0]
     by_blocks = block_ratio(evaluation.test.net_returns * evaluation.taken, evaluation.taken)
     return {
@@ -83,13 +88,14 @@ def _run(world: str, rows: int, seed: int) -> Result:
     }
 
 
-def judged(world: World, rows: int, seed: int) -> Evaluation:
-    """The given model on so many rows of a market."""
+def judged(world: World, rows: int, seed: int, pause_weeks: int = 0) -> Evaluation:
+    """The given model on so many rows of a market, the last tenth of them so many weeks later."""
     strategy = world.strategy
     history = play(world, rows, np.random.default_rng(seed))
-    test, unusable = dataset_from_rows(history.rows[:rows])
+    traded, others = _interrupted(history, rows, pause_weeks)
+    test, unusable = dataset_from_rows(traded)
     assert not any(unusable.values()), "a simulated row was dropped"
-    idle = idle_draws_from_rows(history.idle).between(int(test.decided_us[0]), int(test.decided_us[-1]))
+    idle = idle_draws_from_rows(others).between(int(test.decided_us[0]), int(test.decided_us[-1]))
     given = Judged(
         served=_scores,
         native=_scores,
@@ -100,6 +106,20 @@ def judged(world: World, rows: int, seed: int) -> Evaluation:
         horizon_us=strategy.horizon_seconds * 1_000_000,
     )
     return evaluate(given, test, idle)
+
+
+def _interrupted(history: History, count: int, weeks: int) -> tuple[Rows, Rows]:
+    """The first `count` rows and all draws without a trade, with a pause, and no row whose path goes on behind it."""
+    rows, idle = history.rows[:count], history.idle
+    if not weeks:
+        return rows, idle
+    start = int(rows["decided_us"][count * 9 // 10])
+    rows = rows[(rows["decided_us"] >= start) | (rows["exit_us"] < start)].copy()
+    idle = idle.copy()
+    rows["exit_us"] += np.where(rows["decided_us"] >= start, weeks * _WEEK_US, 0)
+    for part in (rows, idle):
+        part["decided_us"] += np.where(part["decided_us"] >= start, weeks * _WEEK_US, 0)
+    return rows, idle
 
 
 def _scores(features: NDArray[np.float32], side_signs: NDArray[np.int8]) -> NDArray[np.float64]:

@@ -184,7 +184,8 @@ def verdict(run: Run) -> str:
         case "promoted":
             return f"promoted: {version} speaks for {strategy}"
         case "rejected":
-            return f"rejected: {version} may not speak for {strategy}"
+            reason = f": {run['error_hint']}" if run["error_hint"] else ""
+            return f"rejected: {version} may not speak for {strategy}{reason}"
         case "superseded":
             return f"superseded by run {run['superseded_by']}, which is watched from here on"
         case state:
