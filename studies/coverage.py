@@ -36,6 +36,7 @@ NUMBERS = (
 )  # fmt: skip
 TEN_BLOCKS = "average_return_by_ten_blocks"
 """What ten contiguous blocks, as METHOD names them, would say of the average return: the reason for the other way."""
+DEFLATED = "deflated_sharpe_ratio"
 LOWER_BOUND, TWO_SIDED = (0.91, 0.99), (0.86, 0.94)
 """Allowed coverage of bounds stated at 95 % and of intervals stated at 90 %."""
 TRUTH_ROWS, TRUTH_HISTORIES, TRUTH_SEED = 100_000, 6, 876_543_210
@@ -83,7 +84,7 @@ def _run(world: str, rows: int, seed: int) -> Result:
     metrics = scorecard(evaluation, candidates_tried=1)[0]
     by_blocks = block_ratio(evaluation.test.net_returns * evaluation.taken, evaluation.taken)
     return {
-        **{one.name: [one.value, one.lower, one.upper] for one in metrics if one.name in NUMBERS},
+        **{one.name: [one.value, one.lower, one.upper] for one in metrics if one.name in (*NUMBERS, DEFLATED)},
         TEN_BLOCKS: [by_blocks.value, by_blocks.lower(0.95), by_blocks.upper(0.95)],
     }
 
@@ -130,7 +131,7 @@ def _scores(features: NDArray[np.float32], side_signs: NDArray[np.int8]) -> NDAr
 def truth(world: str) -> dict[str, float]:
     """Each number on so many rows that its own error no longer matters."""
     found = [_run(world, TRUTH_ROWS, seed) for seed in range(TRUTH_SEED, TRUTH_SEED + TRUTH_HISTORIES)]
-    return {name: float(np.mean([one[name][0] for one in found])) for name in found[0]}
+    return {name: float(np.mean([one[name][0] for one in found])) for name in (*NUMBERS, TEN_BLOCKS)}
 
 
 def _conclude(world: str, rows: int, results: Sequence[Result]) -> list[Finding]:
@@ -138,7 +139,7 @@ def _conclude(world: str, rows: int, results: Sequence[Result]) -> list[Finding]
     covered = {name: _covered([result[name] for result in results if name in result], true[name]) for name in true}
     study = f"coverage-{world}-{rows}"
     promised = world != _NOTHING_PROMISED
-    return [
+    found = [
         _of_all(study, "lower bounds at 95 %", {name: one.above for name, one in covered.items()}, covered,
                 LOWER_BOUND if promised else None),
         _of_all(study, "two-sided intervals at 90 %", {name: one.inside for name, one in covered.items()}, covered,
@@ -146,6 +147,14 @@ def _conclude(world: str, rows: int, results: Sequence[Result]) -> list[Finding]
         share_between(study, "two-sided intervals of the average return by ten blocks that cover",
                       covered[TEN_BLOCKS].inside, covered[TEN_BLOCKS].count, None, "for comparison"),
     ]  # fmt: skip
+    return found + _deflated(study, results) if world == "free" else found
+
+
+def _deflated(study: str, results: Sequence[Result]) -> list[Finding]:
+    """How often a model that earns nothing seems to have a Sharpe ratio that is no chance."""
+    ratios = [result[DEFLATED][0] for result in results if DEFLATED in result]
+    over = sum(ratio > 0.95 for ratio in ratios)
+    return [share_between(study, "deflated Sharpe ratios over 0.95 where there is no edge", over, len(ratios), None)]
 
 
 def _covered(estimates: Sequence[Sequence[float | None]], true: float) -> Covered:
