@@ -1,6 +1,7 @@
 """Policies: probabilities that add up, stay over their floors, and follow the model."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.policies.base import ActionProbabilities, action_rate
-from model_service.policies.exit import ExitCause, propose_exit
+from model_service.policies.exit import ExitProposal, decide_exit
+from model_service.policies.exit_state import ExitCause
 from model_service.policies.model import ModelPolicy
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy, buy_leaning
@@ -119,6 +122,10 @@ def lot(side: Side, *, age_seconds: float = 10.0, price: str = "100", remaining:
     )
 
 
+def propose_exit(definition: StrategyDefinition, lots: list[Lot], price: float, now: datetime) -> ExitProposal | None:
+    return decide_exit(definition, lots, None, (), price, now).proposal
+
+
 @pytest.mark.parametrize(
     ("side", "price", "age", "cause"),
     [
@@ -140,7 +147,7 @@ def test_no_exit_between_the_barriers() -> None:
 
 
 def test_only_lots_that_are_due_are_closed() -> None:
-    lots = [lot(Side.BUY, age_seconds=400.0, remaining="0.5"), lot(Side.BUY)]
+    lots = [lot(Side.BUY, age_seconds=400.0, remaining="0.5"), replace(lot(Side.BUY), lot_id=2)]
     proposal = propose_exit(strategy(), lots, 100.0, NOON)
     assert proposal is not None
     assert proposal.quantity == Decimal("0.5")

@@ -19,6 +19,7 @@ from model_service.contracts.market import BookEvent, TickerEvent
 from model_service.contracts.types import Side
 from model_service.market.state import AssetMarket
 from model_service.policies.base import Policy
+from model_service.policies.exit_state import ExitState
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy
 from model_service.services.guards import GuardLimits
@@ -41,11 +42,15 @@ class FakeStore:
     signals: list[DecidedSignal] = field(default_factory=list)
     nones: list[NoneDraw] = field(default_factory=list)
     silent: list[SilentTick] = field(default_factory=list)
+    exits: dict[tuple[str, str], ExitState] = field(default_factory=dict)
     fails: bool = False
     takes_effect: bool = False
 
     async def open_lots(self) -> Mapping[tuple[str, str], Sequence[Lot]]:
         return self.lots
+
+    async def exit_states(self) -> Mapping[tuple[str, str], ExitState]:
+        return self.exits
 
     async def open_orders(self, now: datetime) -> Sequence[OpenOrder]:
         return self.orders
@@ -57,9 +62,14 @@ class FakeStore:
         return {}
 
     async def record(
-        self, signals: Sequence[DecidedSignal], nones: Sequence[NoneDraw], silent: Sequence[SilentTick]
+        self,
+        signals: Sequence[DecidedSignal],
+        nones: Sequence[NoneDraw],
+        silent: Sequence[SilentTick],
+        exit_states: Mapping[tuple[str, str], ExitState] | None = None,
     ) -> None:
         if not self.fails or self.takes_effect:
+            self.exits |= exit_states or {}
             self.signals += signals
             self.nones += nones
             self.silent += silent
@@ -219,6 +229,32 @@ async def test_an_exit_needs_no_permission_of_the_opening_guards() -> None:
     await run(generator(store, strategy(), modes=paused), 1)
     assert [(one.intent, one.signal.side) for one in store.signals] == [("exit", Side.SELL)]
     assert float(store.signals[0].signal.amount) == pytest.approx(500.0, abs=0.01)
+    assert store.signals[0].signal.metadata == {
+        "intent": "exit",
+        "reasoning": "exit: horizon",
+        "exit": {"cause": "horizon", "value": 400.0, "threshold": 300.0, "continues": False},
+    }
+
+
+async def test_a_fill_between_two_looks_is_not_closed_twice() -> None:
+    class Filling(FakeStore):
+        """The exit's order is filled as soon as it has been looked at."""
+
+        async def open_orders(self, now: datetime) -> Sequence[OpenOrder]:
+            seen, self.orders, self.lots = self.orders, (), {}
+            return seen
+
+    store = Filling(
+        lots={("momentum_v1", "BTCUSDT"): [held()]}, orders=[OpenOrder("momentum_v1", "BTCUSDT", Side.SELL, "exit")]
+    )
+    await run(generator(store, strategy(), modes=FakeModes({"momentum_v1": Reason(ReasonCode.PAUSED)})), 1)
+    assert store.signals == []
+
+
+async def test_without_its_settings_the_exit_policy_remembers_nothing_of_a_position_that_it_holds() -> None:
+    store = FakeStore(lots={("momentum_v1", "BTCUSDT"): [dataclasses.replace(held(), opened_at=NOON)]})
+    await run(generator(store, strategy()), 5)
+    assert store.exits == {}
 
 
 async def test_a_second_exit_waits_for_the_first() -> None:
@@ -226,6 +262,7 @@ async def test_a_second_exit_waits_for_the_first() -> None:
     store = FakeStore(lots=lots, orders=[OpenOrder("momentum_v1", "BTCUSDT", Side.SELL, "exit")])
     await run(generator(store, strategy(), modes=FakeModes({"momentum_v1": Reason(ReasonCode.PAUSED)})), 2)
     assert store.signals == []
+    assert [tick.reason for tick in store.silent] == [Reason(ReasonCode.EXIT_PENDING, 1.0, 0.0)] * 2
 
 
 def test_frozen_records_cannot_be_changed_afterwards() -> None:

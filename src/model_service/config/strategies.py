@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from model_service.config.exits import ExitParameters
 from model_service.config.label_rule import label_rule
 from model_service.config.settings import ModelType, Settings
 from model_service.config.training import TrainingParameters
@@ -34,6 +35,7 @@ class StrategyDefinition(BaseModel):
     exchange_minimum_amount: Decimal = Field(gt=0)
     maximum_position_amount: Decimal = Field(gt=0)
     exits_enabled: bool = True
+    exits: ExitParameters = ExitParameters()
 
     exploration_rate: float = Field(ge=0, le=1)
     action_threshold: float = Field(ge=0, lt=1)

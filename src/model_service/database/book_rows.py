@@ -41,10 +41,11 @@ _FILLS = """
 """
 _OPENED = """
     INSERT INTO model_service.lots (
-        lot_id, strategy_id, asset, side, signal_id, opened_at, entry_price, quantity, remaining_quantity, entry_fees)
+        lot_id, strategy_id, asset, side, signal_id, opened_at, entry_price, quantity, remaining_quantity, entry_fees,
+        position_id)
     OVERRIDING SYSTEM VALUE SELECT * FROM unnest(
         $1::bigint[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::numeric[], $8::numeric[],
-        $9::numeric[], $10::numeric[])
+        $9::numeric[], $10::numeric[], $11::bigint[])
 """
 _REDUCED = """
     UPDATE model_service.lots SET remaining_quantity = reduced.remaining_quantity
@@ -117,7 +118,7 @@ def lot_row(lot: Lot) -> Row:
     """Of `lots`."""
     return (
         lot.lot_id, lot.strategy_id, lot.asset, lot.side.value, lot.signal_id, lot.opened_at, lot.entry_price,
-        lot.quantity, lot.remaining_quantity, lot.entry_fees,
+        lot.quantity, lot.remaining_quantity, lot.entry_fees, lot.position_id,
     )  # fmt: skip
 
 

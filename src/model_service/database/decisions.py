@@ -12,7 +12,9 @@ import asyncpg
 
 from model_service.contracts.types import Side
 from model_service.database.connection import Database
+from model_service.database.exit_states import EXIT_STATES, KEEP_EXIT_STATE, exit_state_from, exit_state_row
 from model_service.database.shared_tables import SharedTables
+from model_service.policies.exit_state import ExitState
 from model_service.services.ports import (
     DecidedSignal,
     ExecutionStatistics,
@@ -27,12 +29,16 @@ ORDER_TIMEOUT = timedelta(minutes=5)
 """After so long without a word an order of ours no longer counts as open; order-manager cancels at the same age."""
 
 OPEN_LOTS = """
-    SELECT lot_id, strategy_id, asset, side, signal_id, opened_at, entry_price, quantity, remaining_quantity, entry_fees
+    SELECT lot_id, strategy_id, asset, side, signal_id, opened_at, entry_price, quantity, remaining_quantity,
+           entry_fees, coalesce(position_id, lot_id) AS position_id
     FROM model_service.lots WHERE remaining_quantity > 0 ORDER BY lot_id
 """
 
 OPEN_ORDERS = """
-    SELECT strategy_id, asset, side, intent FROM model_service.trading_signals
+    SELECT strategy_id, asset, side, intent, CASE WHEN intent = 'exit' THEN greatest(0, amount / price - coalesce(
+               (SELECT sum(quantity) FROM model_service.fills WHERE fills.signal_id = trading_signals.signal_id), 0)
+           ) END AS quantity
+    FROM model_service.trading_signals
     WHERE status IN ('pending', 'sending', 'published')
       AND (order_state IS NULL OR order_state IN ('pending', 'partially_filled'))
       AND decided_at > $1
@@ -104,10 +110,18 @@ class PostgresDecisionStore:
             lots[row["strategy_id"], row["asset"]].append(lot_from(row))
         return lots
 
+    async def exit_states(self) -> Mapping[PositionKey, ExitState]:
+        """What the exit policy remembers, of positions that may be closed by now."""
+        rows = await self._database.fetch(EXIT_STATES)
+        return {(row["strategy_id"], row["asset"]): exit_state_from(row) for row in rows}
+
     async def open_orders(self, now: datetime) -> Sequence[OpenOrder]:
         """Orders that may still fill, of our own signals and of the shared table where it exists."""
         rows = await self._database.fetch(OPEN_ORDERS, now - ORDER_TIMEOUT)
-        own = [OpenOrder(row["strategy_id"], row["asset"], Side(row["side"]), row["intent"]) for row in rows]
+        own = [
+            OpenOrder(row["strategy_id"], row["asset"], Side(row["side"]), row["intent"], row["quantity"])
+            for row in rows
+        ]
         return own + (await self._shared.open_orders() if self._shared is not None else [])
 
     async def shared_positions(self) -> Mapping[str, float]:
@@ -127,7 +141,11 @@ class PostgresDecisionStore:
         }
 
     async def record(
-        self, signals: Sequence[DecidedSignal], nones: Sequence[NoneDraw], silent: Sequence[SilentTick]
+        self,
+        signals: Sequence[DecidedSignal],
+        nones: Sequence[NoneDraw],
+        silent: Sequence[SilentTick],
+        exit_states: Mapping[PositionKey, ExitState] | None = None,
     ) -> None:
         """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it."""
         self._first = signals[0] if signals else None
@@ -135,6 +153,7 @@ class PostgresDecisionStore:
             (INSERT_SIGNAL, [_signal_row(decided) for decided in signals]),
             (INSERT_NONE, [_none_row(draw) for draw in nones]),
             (COUNT_SILENCE, _count_rows(silent)),
+            (KEEP_EXIT_STATE, [exit_state_row(key, state) for key, state in sorted((exit_states or {}).items())]),
         ]
         writes = [(text, rows) for text, rows in writes if rows]
         if not writes:
@@ -177,6 +196,7 @@ def lot_from(row: asyncpg.Record) -> Lot:
         quantity=row["quantity"],
         remaining_quantity=row["remaining_quantity"],
         entry_fees=row["entry_fees"],
+        position_id=row["position_id"],
     )
 
 

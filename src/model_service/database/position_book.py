@@ -43,7 +43,8 @@ RESERVE_IDS = """
     SELECT nextval(fills) AS fill_id, nextval(lots) AS lot_id FROM sequences, generate_series(1, $1::int)
 """
 OPEN_LOTS = """
-    SELECT lot_id, strategy_id, asset, side, signal_id, opened_at, entry_price, quantity, remaining_quantity, entry_fees
+    SELECT lot_id, strategy_id, asset, side, signal_id, opened_at, entry_price, quantity, remaining_quantity,
+           entry_fees, coalesce(position_id, lot_id) AS position_id
     FROM model_service.lots JOIN unnest($1::text[], $2::text[]) AS wanted (strategy_id, asset)
          USING (strategy_id, asset)
     WHERE remaining_quantity > 0 ORDER BY lot_id
@@ -157,7 +158,8 @@ class _OpenLots:
         # Lots are closed oldest first: those that were reduced stand at the beginning of the book.
         book[: len(change.reduced)] = [lot for lot in change.reduced if lot.remaining_quantity > 0]
         if change.opened is not None:
-            self.opened[lot_id] = opened = replace(change.opened, lot_id=lot_id)
+            position_id = book[0].position_id if book else lot_id
+            self.opened[lot_id] = opened = replace(change.opened, lot_id=lot_id, position_id=position_id)
             book.append(opened)
         return [closure_row(fill_id, closure) for closure in change.closures]
 

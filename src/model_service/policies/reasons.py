@@ -13,6 +13,8 @@ class ReasonCode(StrEnum):
     WARMUP_DISABLED = "warmup_disabled"
     MARKET_DATA_MISSING = "market_data_missing"
     MARKET_DATA_STALE = "market_data_stale"
+    EXIT_PENDING = "exit_pending"
+    EXIT_COOLDOWN = "exit_cooldown"
     BOOK_INVALID = "book_invalid"
     MODEL_ABSTAINS = "model_abstains"
     NOT_DRAWN = "not_drawn"

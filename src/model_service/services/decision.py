@@ -14,6 +14,7 @@ from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.models.features import DecisionContext
 from model_service.policies.base import ActionProbabilities
+from model_service.policies.exit import ExitProposal
 from model_service.services.ports import ExecutionStatistics, OpenOrder
 from model_service.trades.ledger import Lot
 
@@ -60,6 +61,19 @@ def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
     return message
 
 
+def exit_metadata(proposal: ExitProposal) -> dict[str, Any]:
+    """Why a position is closed, as the message and the stored signal carry it."""
+    return {
+        "reasoning": f"exit: {proposal.cause.value}",
+        "exit": {
+            "cause": proposal.cause.value,
+            "value": proposal.value,
+            "threshold": proposal.threshold,
+            "continues": proposal.continues,
+        },
+    }
+
+
 def draw_side(probabilities: ActionProbabilities, uniform: float) -> Side | None:
     """The action that `uniform`, drawn from [0, 1), falls on; None is no signal."""
     if uniform < probabilities.buy:
@@ -71,9 +85,3 @@ def draw_amount(strategy: StrategyDefinition, rng: random.Random) -> Decimal:
     """An amount between the strategy's bounds, uniformly, in quote currency to the cent."""
     span = strategy.maximum_amount - strategy.minimum_amount
     return (strategy.minimum_amount + span * Decimal(repr(rng.random()))).quantize(CENT, ROUND_DOWN)
-
-
-def quote_amount(quantity: Decimal, price: float) -> Decimal:
-    """What `quantity` base units are worth at `price`, in quote currency to the cent."""
-    # A trace more than the exact value, so that rounding down to the lot does not leave dust behind.
-    return (quantity * Decimal(repr(price)) * Decimal("1.0000001")).quantize(CENT)

@@ -16,6 +16,7 @@ from model_service.market.snapshot import Bar
 from model_service.models.artifact import LoadedModel
 from model_service.models.job import Candidate, Failure, Progress, Refusal, TrainingJob
 from model_service.policies.base import ActionProbabilities
+from model_service.policies.exit_state import ExitState
 from model_service.policies.reasons import Reason
 from model_service.trades.labels import Label
 from model_service.trades.ledger import Lot
@@ -75,12 +76,16 @@ class SilentTick:
 
 @dataclass(frozen=True, slots=True)
 class OpenOrder:
-    """An order that may still fill: of one of our signals, or (strategy None) seen in the shared table."""
+    """An order that may still fill: of one of our signals, or (strategy None) seen in the shared table.
+
+    `quantity`, base units that an exit may still close, is None where it is unknown.
+    """
 
     strategy_id: str | None
     asset: str
     side: Side
     intent: Intent | None
+    quantity: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,10 @@ class DecisionStore(Protocol):
         """Open lots, oldest first."""
         ...
 
+    async def exit_states(self) -> Mapping[PositionKey, ExitState]:
+        """What the exit policy remembers, of positions that may be closed by now."""
+        ...
+
     async def open_orders(self, now: datetime) -> Sequence[OpenOrder]:
         """Orders that may still fill, of our own signals and of the shared table where it exists."""
         ...
@@ -117,7 +126,11 @@ class DecisionStore(Protocol):
         ...
 
     async def record(
-        self, signals: Sequence[DecidedSignal], nones: Sequence[NoneDraw], silent: Sequence[SilentTick]
+        self,
+        signals: Sequence[DecidedSignal],
+        nones: Sequence[NoneDraw],
+        silent: Sequence[SilentTick],
+        exit_states: Mapping[PositionKey, ExitState] | None = None,
     ) -> None:
         """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it."""
         ...

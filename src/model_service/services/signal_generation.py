@@ -23,9 +23,10 @@ from model_service.market.snapshot import MarketSnapshot
 from model_service.market.state import AssetMarket
 from model_service.models.features import FEATURE_SET, encode_features, feature_vector
 from model_service.policies.base import ActionProbabilities, Proposal
-from model_service.policies.exit import propose_exit
+from model_service.policies.exit import ExitDecision, ExitProposal, decide_exit
+from model_service.policies.exit_state import ExitState, current
 from model_service.policies.reasons import Reason, ReasonCode
-from model_service.services.decision import decision_context, draw_amount, draw_side, quote_amount, snapshot_message
+from model_service.services.decision import decision_context, draw_amount, draw_side, exit_metadata, snapshot_message
 from model_service.services.guards import GuardLimits, OpeningRequest, market_data_reason, refuse_opening
 from model_service.services.modes import Modes
 from model_service.services.ports import (
@@ -67,6 +68,7 @@ class _Tick:
     snapshot: MarketSnapshot
     lots: Sequence[Lot]
     orders: Sequence[OpenOrder]
+    exit_state: ExitState | None
     features: NDArray[np.float32]
     platform_position: float
     now: datetime
@@ -86,10 +88,12 @@ class _Pass:
     snapshots: Mapping[str, MarketSnapshot]
     lots: Mapping[PositionKey, Sequence[Lot]]
     orders: Sequence[OpenOrder]
+    exit_states: Mapping[PositionKey, ExitState]
     platform_positions: Mapping[str, float]
     signals: list[DecidedSignal] = field(default_factory=list)
     nones: list[NoneDraw] = field(default_factory=list)
     silent: list[SilentTick] = field(default_factory=list)
+    changed_exits: dict[PositionKey, ExitState] = field(default_factory=dict)
 
 
 class SignalGenerator:
@@ -136,11 +140,15 @@ class SignalGenerator:
         if self._next_tick is not None and now < self._next_tick:
             return ()
         await self._refresh_statistics(now)
+        # Orders before lots: a fill that comes between the two is seen twice, and no exit is asked for again. The other
+        # way round it would not be seen at all, and the position be closed a second time.
+        orders = await self._store.open_orders(now)
         decided = _Pass(
             now=now,
             snapshots={asset: market.snapshot(now) for asset, market in self._markets.items()},
             lots=await self._store.open_lots(),
-            orders=await self._store.open_orders(now),
+            orders=orders,
+            exit_states=await self._store.exit_states(),
             platform_positions=await self._store.shared_positions(),
         )
         for strategy in self.strategies:
@@ -148,7 +156,7 @@ class SignalGenerator:
                 self._tick_asset(strategy, asset, decided)
         # A pass that broke off before it was stored is forgotten: the next one decides on what is known by then.
         self._in_doubt = decided
-        await self._store.record(decided.signals, decided.nones, decided.silent)
+        await self._store.record(decided.signals, decided.nones, decided.silent, decided.changed_exits)
         return self._recorded(decided)
 
     def _recorded(self, decided: _Pass) -> Sequence[DecidedSignal]:
@@ -189,6 +197,7 @@ class SignalGenerator:
             snapshot=snapshot,
             lots=lots,
             orders=orders,
+            exit_state=decided.exit_states.get(key),
             features=feature_vector(snapshot, context),
             platform_position=decided.platform_positions.get(asset, 0.0),
             now=now,
@@ -200,33 +209,34 @@ class SignalGenerator:
         unusable = market_data_reason(tick.snapshot, self._limits.guards.market_data_max_age_seconds)
         if unusable is not None:
             return unusable
-        exit_signal = self._exit(tick)
-        if exit_signal is not None:
-            decided.signals.append(exit_signal)
-            return None
+        if tick.strategy.exits_enabled:
+            exits = self._exit(tick, decided)
+            if exits.proposal is not None:
+                decided.signals.append(self._exit_signal(tick, exits.proposal))
+                return None
+            if exits.held is not None:
+                return exits.held
         return self._open(tick, decided)
 
-    def _exit(self, tick: _Tick) -> DecidedSignal | None:
-        if not tick.strategy.exits_enabled or any(order.intent == "exit" for order in tick.orders):
-            return None
-        proposal = propose_exit(tick.strategy, tick.lots, tick.snapshot.price, tick.now)
-        if proposal is None:
-            return None
-        amount = quote_amount(proposal.quantity, tick.snapshot.price)
-        if amount < tick.strategy.exchange_minimum_amount:
-            return None
-        probabilities = ActionProbabilities(float(proposal.side is Side.BUY), float(proposal.side is Side.SELL))
+    def _exit(self, tick: _Tick, decided: _Pass) -> ExitDecision:
+        pending = [order.quantity for order in tick.orders if order.intent == "exit"]
+        made = decide_exit(tick.strategy, tick.lots, tick.exit_state, pending, tick.snapshot.price, tick.now)
+        if made.state is not None and made.state != current(tick.exit_state, tick.lots):
+            decided.changed_exits[tick.strategy.strategy_id, tick.snapshot.asset] = made.state
+        return made
+
+    def _exit_signal(self, tick: _Tick, proposal: ExitProposal) -> DecidedSignal:
         return self._signal(
             tick,
             proposal.side,
             intent="exit",
-            amount=amount,
+            amount=proposal.amount,
             confidence=1.0,
             policy="exit",
             version=None,
             is_warmup=self._modes.mode(tick.strategy.strategy_id) == "warmup",
-            probabilities=probabilities,
-            metadata={"reasoning": f"exit: {proposal.cause.value}"},
+            probabilities=ActionProbabilities(float(proposal.side is Side.BUY), float(proposal.side is Side.SELL)),
+            metadata=exit_metadata(proposal),
         )
 
     def _open(self, tick: _Tick, decided: _Pass) -> Reason | None:

@@ -39,7 +39,10 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """What one fill opened. `quantity` and `entry_fees` are the opening's; `lot_id` is None before it is stored."""
+    """What one fill opened. `quantity` and `entry_fees` are the opening's; `lot_id` is None before it is stored.
+
+    `position_id` is the lot_id of the lot that opened the position, which lasts until it is flat or flips.
+    """
 
     lot_id: int | None
     strategy_id: str
@@ -51,6 +54,7 @@ class Lot:
     quantity: Decimal
     remaining_quantity: Decimal
     entry_fees: Decimal
+    position_id: int | None = None
 
     @property
     def open_fees(self) -> Decimal:
