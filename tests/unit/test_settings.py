@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from model_service.cli.settings import usable_settings
+from model_service.config.exits import ExitParameters
 from model_service.config.hyperparameters import HYPERPARAMETERS, hyperparameter_fault
 from model_service.config.loading import ACCEPTED_BUT_UNUSED, OWN_PREFIXES, SettingsError, load_settings
 from model_service.config.settings import ModelType, Settings
@@ -128,6 +129,12 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(name: str, meant: 
         ("WARMUP_MIN_AMOUNT", "nan", "a number over 0"),
         ("WARMUP_MIN_AMOUNT", "inf", "a number over 0"),
         ("STOP_LOSS_THRESHOLD_PCT", "2", "a number over -100 and under 0"),
+        ("TRAILING_STOP_ACTIVATION_PCT", "-1", "a number from 0 and under 1000"),
+        ("TRAILING_STOP_DISTANCE_PCT", "0", "a number over 0 and under 100"),
+        ("TAKE_PROFIT_PARTIAL_AMOUNT_PCT", "100", "a number over 0 and under 100"),
+        ("TIME_BASED_EXIT_MAX_HOURS", "0", "a number over 0 to 8760"),
+        ("TIME_BASED_EXIT_PROFIT_TARGET_PCT", "nan", "a number from 0 and under 1000"),
+        ("EXIT_STRATEGY_RATE_LIMIT", "0", "a number over 0 to 6000"),
         ("MODEL_TRAINING_MODEL_TYPE", "lightgbm", "one of xgboost, random_forest, logistic_regression"),
         ("TRADING_STRATEGIES", ",", "1 or more different names"),
         ("TRADING_STRATEGIES", "a,a", "1 or more different names"),
@@ -186,6 +193,10 @@ def test_every_fault_gets_its_line() -> None:
             {"MODEL_PREDICTION_HORIZON_SECONDS": "60"},
             "MODEL_PREDICTION_HORIZON_SECONDS is 60; allowed: from 3 bars of MARKET_DATA_BAR_SECONDS",
         ),
+        (
+            {"TRAILING_STOP_ENABLED": "true", "TRAILING_STOP_ACTIVATION_PCT": "3"},
+            "TRAILING_STOP_ACTIVATION_PCT is 3.0; allowed: under MODEL_SERVICE_TAKE_PROFIT_PCT, 3.0, where all of a",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_named(environ: dict[str, str], text: str) -> None:
@@ -217,6 +228,37 @@ def test_a_constraint_on_an_unknown_feature_is_named() -> None:
     usable_settings({"MODEL_TRAINING_MONOTONE_CONSTRAINTS": '{"book_imbalance": 1}'})
     with pytest.raises(SettingsError, match=r"^MODEL_TRAINING_MONOTONE_CONSTRAINTS is .*; moon_phase is no feature"):
         usable_settings({"MODEL_TRAINING_MONOTONE_CONSTRAINTS": '{"book_imbalance": 1, "moon_phase": -1}'})
+
+
+def test_the_exits_that_only_the_policy_has_are_off_unless_they_are_set() -> None:
+    distances = {
+        "TRAILING_STOP_ACTIVATION_PCT": "5",
+        "TRAILING_STOP_DISTANCE_PCT": "4",
+        "TIME_BASED_EXIT_MAX_HOURS": "2",
+    }
+    for environ in ({}, distances):
+        (one,) = strategies_from(load_settings(environ)[0])
+        assert one.exits == ExitParameters()
+
+
+def test_the_exits_of_a_strategy_follow_the_settings() -> None:
+    environ = {
+            "TRAILING_STOP_ENABLED": "true", "TRAILING_STOP_ACTIVATION_PCT": "4", "TRAILING_STOP_DISTANCE_PCT": "1.5",
+            "TAKE_PROFIT_PARTIAL_EXIT": "true", "TAKE_PROFIT_PARTIAL_AMOUNT_PCT": "40",
+            "TIME_BASED_EXIT_ENABLED": "true", "TIME_BASED_EXIT_MAX_HOURS": "8",
+            "TIME_BASED_EXIT_PROFIT_TARGET_PCT": "0.5", "EXIT_STRATEGY_RATE_LIMIT": "10",
+    }  # fmt: skip
+    (one,) = strategies_from(load_settings(environ)[0])
+    assert one.exits == ExitParameters(
+        trailing_activation_percent=4.0,
+        trailing_distance_percent=1.5,
+        take_profit_part_percent=40.0,
+        maximum_holding_hours=8.0,
+        holding_profit_percent=0.5,
+        cooldown_seconds=6.0,
+    )
+    (other,) = strategies_from(load_settings({**environ, "TIME_BASED_EXIT_PROFIT_TARGET_PCT": "0"})[0])
+    assert other.exits.holding_profit_percent is None
 
 
 def test_how_a_strategy_is_fitted_follows_the_settings() -> None:

@@ -28,4 +28,4 @@ class ExitParameters(BaseModel):
     take_profit_part_percent: float | None = Field(default=None, gt=0, lt=100)
     maximum_holding_hours: float | None = Field(default=None, gt=0, le=8760)
     holding_profit_percent: float | None = Field(default=None, gt=0, lt=1000)
-    cooldown_seconds: float = Field(default=0.0, ge=0, le=86_400)
+    cooldown_seconds: float = Field(default=0.0, ge=0)

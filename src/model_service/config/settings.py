@@ -162,6 +162,38 @@ class Settings(BaseSettings):
     model_service_take_profit_pct: float = Field(3.0, gt=0, lt=1000, description="Percent of the entry price.")
     stop_loss_enabled: bool = Field(True, description="Whether the lower barrier exists.")
     stop_loss_threshold_pct: float = Field(-2.0, lt=0, gt=-100, description="Percent of the entry price, negative.")
+    take_profit_partial_exit: bool = Field(
+        False, description="true: at the take-profit only a part of a lot is closed; the other exits hold for the rest."
+    )
+    take_profit_partial_amount_pct: float = Field(50.0, gt=0, lt=100, description="That part, percent of the lot.")
+    trailing_stop_enabled: bool = Field(False, description="Whether a stop follows the best price since the entry.")
+    trailing_stop_activation_pct: float = Field(
+        2.0,
+        ge=0,
+        lt=1000,
+        description="It is armed once the best price lies so far beyond the mean entry price, percent of that.",
+    )
+    trailing_stop_distance_pct: float = Field(
+        1.0, gt=0, lt=100, description="So far behind the best price, percent of the mean entry price. Never loosened."
+    )
+    time_based_exit_enabled: bool = Field(
+        False, description="true: lots are held for TIME_BASED_EXIT_MAX_HOURS and not only until the horizon."
+    )
+    time_based_exit_max_hours: float = Field(24.0, gt=0, le=8760, description="A lot of this age is closed.")
+    time_based_exit_profit_target_pct: float = Field(
+        1.0,
+        ge=0,
+        lt=1000,
+        description="Profit that closes a lot sooner, from its first hour on, percent of the entry price; it falls "
+        "with the age to a tenth. 0: none does.",
+    )
+    exit_strategy_rate_limit: float | None = Field(
+        None,
+        gt=0,
+        le=6000,
+        description="Exit signals per minute and position; a stop does not wait after another kind of exit. "
+        "Unset: as often as the strategy ticks.",
+    )
 
     # Learning
     model_training_model_type: ModelType = Field("xgboost", description="Kind of model.")
@@ -295,9 +327,21 @@ class Settings(BaseSettings):
                 f"MODEL_PREDICTION_HORIZON_SECONDS is {self.model_prediction_horizon_seconds}; allowed: from 3 bars of "
                 f"MARKET_DATA_BAR_SECONDS, {self.market_data_bar_seconds}; lengthen one or shorten the other"
             )
+        if self._trailing_stop_is_never_armed:
+            raise ValueError(
+                f"TRAILING_STOP_ACTIVATION_PCT is {self.trailing_stop_activation_pct}; allowed: under "
+                f"MODEL_SERVICE_TAKE_PROFIT_PCT, {self.model_service_take_profit_pct}, where all of a lot is closed; "
+                "lower it, or set TAKE_PROFIT_PARTIAL_EXIT=true or TAKE_PROFIT_ENABLED=false"
+            )
         if self.training_engine == "dask":
             self._require_what_dask_needs()
         return self
+
+    @property
+    def _trailing_stop_is_never_armed(self) -> bool:
+        whole = self.take_profit_enabled and not self.take_profit_partial_exit
+        reachable = not whole or self.trailing_stop_activation_pct < self.model_service_take_profit_pct
+        return self.exit_strategy_enabled and self.trailing_stop_enabled and not reachable
 
     def _require_what_dask_needs(self) -> None:
         if self.dask_scheduler_address is None:

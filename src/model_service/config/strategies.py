@@ -88,6 +88,7 @@ def _strategy(settings: Settings, name: str) -> StrategyDefinition:
         exchange_minimum_amount=Decimal(str(settings.trading_min_order_amount)),
         maximum_position_amount=Decimal(str(settings.trading_max_position_amount)),
         exits_enabled=settings.exit_strategy_enabled,
+        exits=_exits(settings),
         exploration_rate=settings.model_exploration_rate,
         action_threshold=settings.model_action_threshold,
         accuracy_threshold=settings.model_quality_threshold_accuracy,
@@ -95,6 +96,22 @@ def _strategy(settings: Settings, name: str) -> StrategyDefinition:
         retrain_after_outcomes=settings.model_retraining_min_new_outcomes,
         training_seed=settings.model_training_seed,
         training=_training(settings),
+    )
+
+
+def _exits(settings: Settings) -> ExitParameters:
+    trails, parts, ages = (
+        settings.trailing_stop_enabled,
+        settings.take_profit_partial_exit,
+        settings.time_based_exit_enabled,
+    )
+    return ExitParameters(
+        trailing_activation_percent=settings.trailing_stop_activation_pct if trails else 0.0,
+        trailing_distance_percent=settings.trailing_stop_distance_pct if trails else None,
+        take_profit_part_percent=settings.take_profit_partial_amount_pct if parts else None,
+        maximum_holding_hours=settings.time_based_exit_max_hours if ages else None,
+        holding_profit_percent=settings.time_based_exit_profit_target_pct or None if ages else None,
+        cooldown_seconds=60.0 / settings.exit_strategy_rate_limit if settings.exit_strategy_rate_limit else 0.0,
     )
 
 
