@@ -395,6 +395,14 @@ async def test_signals_come_with_the_latest_revision_of_their_outcome(
     assert ([signal["strategy_id"] for signal in page["signals"]], page["total"]) == (["other"], 3)
 
 
+async def test_an_exit_says_what_it_reached(client: httpx.AsyncClient, database: Database) -> None:
+    reached = {"cause": "trailing_stop", "value": 101.5, "threshold": 101.75, "continues": False}
+    await add_signal(database, "exit", intent="exit", metadata={"intent": "exit", "exit": reached})
+    await add_signal(database, "opening", decided_at=minutes_ago(1))
+    body = await get(client, "/api/v1/signals")
+    assert [signal["exit"] for signal in body["signals"]] == [reached, None]
+
+
 async def test_dead_letters_show_why_and_the_beginning_of_the_message(
     client: httpx.AsyncClient, database: Database
 ) -> None:

@@ -103,9 +103,24 @@ def test_the_list_keeps_identifiers_whole(width: int) -> None:
     signal = {
         "signal_id": "c9edf539-a9e3-4e16-a63e-fd5125d8bda5", "asset": "BTCUSDT", "side": "buy", "intent": "reduce",
         "decided_at": "2026-11-23T15:52:43Z", "model_version": None, "policy": "warmup", "confidence": 0.61234,
-        "outcome": {"net_return": -0.00123},
+        "outcome": {"net_return": -0.00123}, "exit": None,
     }  # fmt: skip
     text = printed(signal_page.listing([signal, {**signal, "outcome": None, "model_version": "v12.3"}]), width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert text.count("c9edf539-a9e3-4e16-a63e-fd5125d8bda5") == 2
     assert set(text.split()) >= {"buy", "reduce", "BTCUSDT", "warmup", "v12.3", "0.612", "-0.123", "2026-11-23"}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_list_says_why_a_position_is_closed(width: int) -> None:
+    signal = {
+        "signal_id": "c9edf539-a9e3-4e16-a63e-fd5125d8bda5", "side": "sell", "intent": "exit", "asset": "BTCUSDT",
+        "decided_at": "2026-11-23T15:52:43Z", "model_version": None, "policy": "exit", "confidence": 1.0,
+        "outcome": None, "exit": {"cause": "stop_loss", "value": -2.5, "threshold": -2.0, "continues": False},
+    }  # fmt: skip
+    rest = {**signal["exit"], "continues": True}  # type: ignore[dict-item]
+    text = printed(signal_page.listing([signal, {**signal, "exit": rest}]), width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    folded = " ".join(text.split())
+    assert "stop loss -2.5" in folded
+    assert "stop loss goes on" in folded

@@ -357,6 +357,16 @@ class SignalOutcome(Body):
     exit_at: datetime
 
 
+class SignalExit(Body):
+    """Why a position is closed: percent of the entry price; seconds (`horizon`, `maximum_holding`); prices
+    (`trailing_stop`). `continues`: the rest of an exit that was filled in part, wherever the price is by then."""
+
+    cause: str
+    value: Number
+    threshold: Number
+    continues: bool
+
+
 class Signal(Body):
     """A signal as it was decided, where it is, and its outcome when there is one. Money is a decimal string."""
 
@@ -381,6 +391,7 @@ class Signal(Body):
     published_at: datetime | None
     order_state: str | None
     first_filled_at: datetime | None
+    exit: SignalExit | None
     outcome: SignalOutcome | None
 
 

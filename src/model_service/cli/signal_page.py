@@ -26,12 +26,23 @@ def listing(signals: Sequence[Answer]) -> Table:
         outcome = "" if row["outcome"] is None else f"{100 * row['outcome']['net_return']:+.3f} %"
         shown.add_row(
             Text.assemble(row["signal_id"], (f"\n{tables.moment(row['decided_at'])}", tables.QUIET)),
-            Text.assemble(f"{row['side']} {row['intent']}", ("\n" + harmless(row["asset"]), tables.QUIET)),
+            Text.assemble(
+                f"{row['side']} {row['intent']}", ("\n" + harmless(row["asset"] + _exit_cause(row)), tables.QUIET)
+            ),
             tables.line(row["model_version"] or row["policy"]),
             f"{row['confidence']:.3f}",
             outcome,
         )
     return shown
+
+
+def _exit_cause(row: Answer) -> str:
+    """Why a position was closed, on a line of its own; nothing of an opening."""
+    reached = row["exit"]
+    if reached is None:
+        return ""
+    numbers = f"{tables.number(reached['value'])} at {tables.number(reached['threshold'])}"
+    return f"\n{tables.words(reached['cause'])}{' goes on' if reached['continues'] else ''} {numbers}"
 
 
 def page(answer: Answer, *, everything: bool, ascii_only: bool = False) -> Iterator[RenderableType]:

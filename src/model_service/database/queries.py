@@ -210,7 +210,7 @@ async def signals(database: Database, *, strategy_id: str | None, limit: int, of
         SELECT g.signal_id, g.strategy_id, g.asset, g.side, g.intent, g.price, g.amount, g.confidence, g.decided_at,
                g.expires_at, g.policy, g.model_version, g.is_warmup, g.probability_buy, g.probability_sell,
                g.probability_none, g.trace_id, g.status, g.published_at, g.order_state, g.first_filled_at,
-               o.label, o.net_return, o.exit_rule, o.exit_at
+               g.metadata -> 'exit' AS exit, o.label, o.net_return, o.exit_rule, o.exit_at
         FROM model_service.trading_signals g
         LEFT JOIN LATERAL (
             SELECT label, net_return, exit_rule, exit_at FROM model_service.outcomes
