@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model_service.config.exits import ExitParameters
 from model_service.contracts.types import Side
@@ -214,8 +216,12 @@ def test_a_clock_that_steps_back_does_not_hold_a_stop() -> None:
     assert made.step(step("97", fills="0")).proposal is not None
 
 
-def test_what_is_asked_for_is_never_rounded_to_less_than_the_position() -> None:
-    assert quote_amount(Decimal("0.0123"), Decimal("60044")) == Decimal("738.54")
+@given(lots=st.integers(1, 10_000_000), price=st.integers(1, 10_000_000), places=st.integers(0, 5))
+def test_an_amount_buys_the_whole_quantity_and_no_lot_more(lots: int, price: int, places: int) -> None:
+    lot, quote = Decimal("0.00001"), Decimal(price).scaleb(-places)
+    amount = quote_amount(lots * lot, quote)
+    for quantity in (amount / quote, Decimal(repr(float(amount) / float(quote)))):
+        assert quantity.quantize(lot, ROUND_DOWN) == lots * lot or amount < Decimal("0.01")
 
 
 def test_a_state_of_another_position_is_not_believed() -> None:

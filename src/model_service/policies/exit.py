@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import ROUND_UP, Decimal, localcontext
 
 from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
@@ -27,7 +27,9 @@ from model_service.policies.reasons import Reason, ReasonCode
 from model_service.trades.fills import EXACT_DIGITS
 from model_service.trades.ledger import Lot
 
-CENT = Decimal("0.01")
+AMOUNT_UNIT = Decimal("1e-8")
+A_TRACE_MORE = 1 + Decimal("1e-10")
+"""Over what a quotient of two floats loses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class ExitProposal:
     Attributes:
         side: of the signal, against that of the position.
         quantity: base units, at most what is open.
-        amount: what that is worth at the price, quote currency to the cent.
+        amount: what that is worth at the price, quote currency; see `quote_amount`.
         value, threshold: what was looked at and what it was held against, as `exit_causes.numbers` says.
         continues: it closes the rest of an exit that was filled in part; the price may have gone back meanwhile.
     """
@@ -107,9 +109,16 @@ def decide_exit(
 
 
 def quote_amount(quantity: Decimal, price: Decimal) -> Decimal:
-    """What `quantity` base units are worth at `price`, in quote currency to the cent."""
-    # A trace more than the exact value, so that rounding down to the lot does not leave dust behind.
-    return (quantity * price * Decimal("1.0000001")).quantize(CENT)
+    """What `quantity` base units are worth at `price`, in quote currency, a trace upwards.
+
+    Divided by the price and rounded down to the exchange's lot it gives all of the quantity: a cent less, which of a
+    small position is a whole lot, would leave dust behind that cannot be sold.
+
+    Example:
+        >>> quote_amount(Decimal("0.0031"), Decimal("49981.5"))
+        Decimal('154.94265002')
+    """
+    return (quantity * price * A_TRACE_MORE).quantize(AMOUNT_UNIT, ROUND_UP)
 
 
 def _due(strategy: StrategyDefinition, position: Position, state: ExitState) -> _Due | None:
