@@ -14,7 +14,6 @@ from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.models.features import DecisionContext
 from model_service.policies.base import ActionProbabilities
-from model_service.policies.exit import ExitProposal
 from model_service.services.ports import ExecutionStatistics, OpenOrder
 from model_service.trades.ledger import Lot
 
@@ -59,19 +58,6 @@ def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
     if math.isfinite(snapshot.bid_size) and math.isfinite(snapshot.ask_size):
         message["orderbook_depth"] = {"bid_depth": snapshot.bid_size, "ask_depth": snapshot.ask_size}
     return message
-
-
-def exit_metadata(proposal: ExitProposal) -> dict[str, Any]:
-    """Why a position is closed, as the message and the stored signal carry it."""
-    return {
-        "reasoning": f"exit: {proposal.cause.value}",
-        "exit": {
-            "cause": proposal.cause.value,
-            "value": proposal.value,
-            "threshold": proposal.threshold,
-            "continues": proposal.continues,
-        },
-    }
 
 
 def draw_side(probabilities: ActionProbabilities, uniform: float) -> Side | None:

@@ -9,37 +9,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from model_service.config.clock import Identifiers
 from model_service.config.strategies import StrategyDefinition
-from model_service.contracts.signals import TradingSignal
 from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.market.state import AssetMarket
-from model_service.models.features import FEATURE_SET, encode_features, feature_vector
+from model_service.models.features import feature_vector
 from model_service.policies.base import ActionProbabilities, Proposal
-from model_service.policies.exit import ExitDecision, ExitProposal, decide_exit
+from model_service.policies.exit import ExitDecision, decide_exit
 from model_service.policies.exit_state import ExitState, current
 from model_service.policies.reasons import Reason, ReasonCode
-from model_service.services.decision import decision_context, draw_amount, draw_side, exit_metadata, snapshot_message
+from model_service.services.decision import decision_context, draw_amount, draw_side
 from model_service.services.guards import GuardLimits, OpeningRequest, market_data_reason, refuse_opening
 from model_service.services.modes import Modes
 from model_service.services.ports import (
     DecidedSignal,
     DecisionStore,
     ExecutionStatistics,
-    Intent,
     NoneDraw,
     OpenOrder,
     PositionKey,
     SilentTick,
 )
 from model_service.services.rate_limit import TokenBucket
+from model_service.services.signal_record import Tick, exit_signal, none_draw, opening_signal
 from model_service.trades.ledger import Lot
 
 log = structlog.get_logger()
@@ -58,26 +54,6 @@ class GenerationLimits:
     none_sample_rate: float
     seed: str
     statistics_refresh_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Tick:
-    """One asset of one strategy at one tick, with all that is known of it."""
-
-    strategy: StrategyDefinition
-    snapshot: MarketSnapshot
-    lots: Sequence[Lot]
-    orders: Sequence[OpenOrder]
-    exit_state: ExitState | None
-    features: NDArray[np.float32]
-    platform_position: float
-    now: datetime
-    seed: str
-
-    @property
-    def position_quantity(self) -> Decimal:
-        """Signed base units."""
-        return sum((lot.side.sign * lot.remaining_quantity for lot in self.lots), Decimal(0))
 
 
 @dataclass(slots=True)
@@ -182,7 +158,7 @@ class SignalGenerator:
         if outcome is not None:
             decided.silent.append(SilentTick(strategy.strategy_id, asset, decided.now, outcome))
 
-    def _tick(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> _Tick:
+    def _tick(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> Tick:
         key, snapshot, now = (strategy.strategy_id, asset), decided.snapshots[asset], decided.now
         lots = decided.lots.get(key, ())
         orders = [
@@ -192,7 +168,7 @@ class SignalGenerator:
         ]
         statistics = self._statistics.get(key, NO_STATISTICS)
         context = decision_context(strategy, snapshot, lots, orders, statistics, now)
-        return _Tick(
+        return Tick(
             strategy=strategy,
             snapshot=snapshot,
             lots=lots,
@@ -204,7 +180,7 @@ class SignalGenerator:
             seed=f"{self._limits.seed}:{strategy.strategy_id}:{asset}:{now.isoformat()}",
         )
 
-    def _decide(self, tick: _Tick, decided: _Pass) -> Reason | None:
+    def _decide(self, tick: Tick, decided: _Pass) -> Reason | None:
         """Append a signal and return None, or return the reason for silence. An exit goes before an opening."""
         unusable = market_data_reason(tick.snapshot, self._limits.guards.market_data_max_age_seconds)
         if unusable is not None:
@@ -212,34 +188,29 @@ class SignalGenerator:
         if tick.strategy.exits_enabled:
             exits = self._exit(tick, decided)
             if exits.proposal is not None:
-                decided.signals.append(self._exit_signal(tick, exits.proposal))
+                is_warmup = self._modes.mode(tick.strategy.strategy_id) == "warmup"
+                decided.signals.append(
+                    exit_signal(
+                        tick,
+                        exits.proposal,
+                        self._identifiers.new(),
+                        expiry_seconds=self._limits.expiry_seconds,
+                        is_warmup=is_warmup,
+                    )
+                )
                 return None
             if exits.held is not None:
                 return exits.held
         return self._open(tick, decided)
 
-    def _exit(self, tick: _Tick, decided: _Pass) -> ExitDecision:
+    def _exit(self, tick: Tick, decided: _Pass) -> ExitDecision:
         pending = [order.quantity for order in tick.orders if order.intent == "exit"]
         made = decide_exit(tick.strategy, tick.lots, tick.exit_state, pending, tick.snapshot.price, tick.now)
         if made.state is not None and made.state != current(tick.exit_state, tick.lots):
             decided.changed_exits[tick.strategy.strategy_id, tick.snapshot.asset] = made.state
         return made
 
-    def _exit_signal(self, tick: _Tick, proposal: ExitProposal) -> DecidedSignal:
-        return self._signal(
-            tick,
-            proposal.side,
-            intent="exit",
-            amount=proposal.amount,
-            confidence=1.0,
-            policy="exit",
-            version=None,
-            is_warmup=self._modes.mode(tick.strategy.strategy_id) == "warmup",
-            probabilities=ActionProbabilities(float(proposal.side is Side.BUY), float(proposal.side is Side.SELL)),
-            metadata=exit_metadata(proposal),
-        )
-
-    def _open(self, tick: _Tick, decided: _Pass) -> Reason | None:
+    def _open(self, tick: Tick, decided: _Pass) -> Reason | None:
         policy = self._modes.policy(tick.strategy.strategy_id)
         if isinstance(policy, Reason):
             return policy
@@ -253,10 +224,13 @@ class SignalGenerator:
             self._keep_none(tick, proposal, allowed, rng, decided)
             return proposal.none_reason if drawn is None else refused[drawn]
         self._buckets[tick.strategy.strategy_id].take(tick.now)
-        decided.signals.append(self._opening_signal(tick, drawn, proposal, allowed, amount))
+        signal_id, expiry_seconds = self._identifiers.new(), self._limits.expiry_seconds
+        decided.signals.append(
+            opening_signal(tick, drawn, proposal, allowed, amount, signal_id, expiry_seconds=expiry_seconds)
+        )
         return None
 
-    def _refused_sides(self, tick: _Tick, amount: Decimal) -> dict[Side, Reason]:
+    def _refused_sides(self, tick: Tick, amount: Decimal) -> dict[Side, Reason]:
         position = float(tick.position_quantity) * tick.snapshot.price
         tokens = self._buckets[tick.strategy.strategy_id].available(tick.now)
         refused = {}
@@ -278,93 +252,12 @@ class SignalGenerator:
                 refused[side] = reason
         return refused
 
-    def _opening_signal(
-        self, tick: _Tick, side: Side, proposal: Proposal, allowed: ActionProbabilities, amount: Decimal
-    ) -> DecidedSignal:
-        position = tick.position_quantity
-        metadata: dict[str, Any] = {"reasoning": f"{proposal.policy}: p={proposal.confidence[side]:.3f}"}
-        if proposal.expected_net_return is not None:
-            metadata["expected_net_return"] = proposal.expected_net_return[side]
-        return self._signal(
-            tick,
-            side,
-            intent="reduce" if position * side.sign < 0 else "open",
-            amount=amount,
-            confidence=proposal.confidence[side],
-            policy=proposal.policy,
-            version=proposal.model_version,
-            is_warmup=proposal.model_version is None,
-            probabilities=allowed,
-            metadata=metadata,
-        )
-
-    def _signal(
-        self,
-        tick: _Tick,
-        side: Side,
-        *,
-        intent: Intent,
-        amount: Decimal,
-        confidence: float,
-        policy: str,
-        version: str | None,
-        is_warmup: bool,
-        probabilities: ActionProbabilities,
-        metadata: Mapping[str, Any],
-    ) -> DecidedSignal:
-        strategy = tick.strategy
-        signal_id = self._identifiers.new()
-        signal = TradingSignal(
-            signal_id=signal_id,
-            side=side,
-            asset=tick.snapshot.asset,
-            amount=amount,
-            confidence=confidence,
-            timestamp=tick.now,
-            expires_at=tick.now + timedelta(seconds=self._limits.expiry_seconds),
-            strategy_id=strategy.strategy_id,
-            model_version=version,
-            is_warmup=is_warmup,
-            market_data_snapshot=snapshot_message(tick.snapshot),
-            metadata={**metadata, "intent": intent},
-            trace_id=signal_id.hex,
-        )
-        return DecidedSignal(
-            signal=signal,
-            intent=intent,
-            price=Decimal(repr(tick.snapshot.price)),
-            policy=policy,
-            seed=tick.seed,
-            features=encode_features(tick.features),
-            feature_set=FEATURE_SET,
-            probabilities=probabilities,
-            horizon_seconds=strategy.horizon_seconds,
-            take_profit_percent=strategy.take_profit_percent,
-            stop_loss_percent=strategy.stop_loss_percent,
-            fee_rate=strategy.fee_rate,
-            minimum_net_return=strategy.minimum_net_return,
-        )
-
     def _keep_none(
-        self, tick: _Tick, proposal: Proposal, allowed: ActionProbabilities, rng: random.Random, decided: _Pass
+        self, tick: Tick, proposal: Proposal, allowed: ActionProbabilities, rng: random.Random, decided: _Pass
     ) -> None:
-        if rng.random() >= self._limits.none_sample_rate:
-            return
-        decided.nones.append(
-            NoneDraw(
-                decision_id=self._identifiers.new(),
-                strategy_id=tick.strategy.strategy_id,
-                asset=tick.snapshot.asset,
-                decided_at=tick.now,
-                policy=proposal.policy,
-                model_version=proposal.model_version,
-                features=encode_features(tick.features),
-                feature_set=FEATURE_SET,
-                probabilities=allowed,
-                sample_rate=self._limits.none_sample_rate,
-                seed=tick.seed,
-            )
-        )
+        sample_rate = self._limits.none_sample_rate
+        if rng.random() < sample_rate:
+            decided.nones.append(none_draw(tick, proposal, allowed, self._identifiers.new(), sample_rate=sample_rate))
 
     async def _refresh_statistics(self, now: datetime) -> None:
         if self._statistics_due is not None and now < self._statistics_due:
