@@ -27,8 +27,9 @@ from model_service.services.signal_generation import GenerationLimits, SignalGen
 from tests.integration.test_stores import decided, increment, record, with_signals
 from tests.support.builders import NOON, strategy
 
-TICKS = 80
-TICK = timedelta(seconds=5)
+STEPS = 80
+STEP = timedelta(seconds=2)
+"""Some of them are ticks, the others lie in between."""
 LOT = Decimal("0.00001")
 LIMITS = GenerationLimits(
     guards=GuardLimits(60.0, skip_if_open_order=True, opposite_orders_only=False),
@@ -124,7 +125,7 @@ class Trader:
 
     async def run(self, side: Side) -> list[tuple[Any, ...]]:
         for number, price in enumerate(self._prices()):
-            now = NOON + number * TICK
+            now = NOON + number * STEP
             if self._draw.random() < 0.25 or number == 0:
                 await self._open(side, now, price)
             await self._tick(now, price)
@@ -133,7 +134,7 @@ class Trader:
 
     def _prices(self) -> Iterator[float]:
         price = 50_000.0
-        for _ in range(TICKS):
+        for _ in range(STEPS):
             yield round(price, 1)
             price *= 1 + self._draw.gauss(0, 0.003)
 

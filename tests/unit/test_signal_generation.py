@@ -109,11 +109,17 @@ def market(asset: str = "BTCUSDT", *, at: datetime = NOON) -> AssetMarket:
 
 
 def generator(
-    store: FakeStore, *strategies: Any, modes: FakeModes | None = None, rate: float = 600.0, seed: str = "7"
+    store: FakeStore,
+    *strategies: Any,
+    modes: FakeModes | None = None,
+    rate: float = 600.0,
+    seed: str = "7",
+    tick_seconds: float = 5.0,
+    markets: Mapping[str, AssetMarket] | None = None,
 ) -> SignalGenerator:
     limits = GenerationLimits(
         guards=GuardLimits(60.0, skip_if_open_order=True, opposite_orders_only=False),
-        tick_seconds=5.0,
+        tick_seconds=tick_seconds,
         expiry_seconds=30.0,
         rate_per_minute=rate,
         burst=3,
@@ -122,8 +128,8 @@ def generator(
         statistics_refresh_seconds=60.0,
     )
     fake_modes: Any = modes or FakeModes()
-    markets = {"BTCUSDT": market(), "ETHUSDT": market("ETHUSDT")}
-    return SignalGenerator(strategies, markets, fake_modes, store, SeededIdentifiers(1), limits)
+    known = markets or {"BTCUSDT": market(), "ETHUSDT": market("ETHUSDT")}
+    return SignalGenerator(strategies, known, fake_modes, store, SeededIdentifiers(1), limits)
 
 
 async def run(source: SignalGenerator, ticks: int) -> None:
@@ -249,6 +255,43 @@ async def test_a_fill_between_two_looks_is_not_closed_twice() -> None:
     )
     await run(generator(store, strategy(), modes=FakeModes({"momentum_v1": Reason(ReasonCode.PAUSED)})), 1)
     assert store.signals == []
+
+
+async def test_a_stop_does_not_wait_for_the_next_tick_and_nothing_else_happens_before_it() -> None:
+    hour = 3600.0
+    state = market()
+    store = FakeStore(lots={("momentum_v1", "BTCUSDT"): [dataclasses.replace(held(), opened_at=NOON)]})
+    source = generator(
+        store, strategy(horizon_seconds=86_400, signals_per_minute=600.0), tick_seconds=hour, rate=1e6,
+        modes=FakeModes({"momentum_v1": Reason(ReasonCode.PAUSED)}), markets={"BTCUSDT": state},
+    )  # fmt: skip
+    await source.step(NOON)
+    for second, price in ((1, 49_500.0), (2, 48_900.0)):
+        at = NOON + timedelta(seconds=second)
+        state.apply(TickerEvent(asset="BTCUSDT", at=at, last_price=price))
+        await source.step(at)
+    (exit_,) = store.signals
+    assert (exit_.intent, exit_.signal.timestamp) == ("exit", NOON + timedelta(seconds=2))
+    assert [tick.at for tick in store.silent] == [NOON], "silence is counted at ticks"
+    assert source.seconds_to_next_tick(NOON) == hour
+
+
+async def test_positions_are_looked_at_once_a_second_and_openings_not_at_all() -> None:
+    class Counting(FakeStore):
+        looks = 0
+
+        async def open_lots(self) -> Mapping[tuple[str, str], Sequence[Lot]]:
+            self.looks += 1
+            return self.lots
+
+    store = Counting()
+    source = generator(store, strategy(signals_per_minute=600.0), tick_seconds=60.0)
+    for tenth in range(31):
+        await source.step(NOON + timedelta(seconds=tenth / 10))
+    assert store.looks == 4
+    assert source.ticks == len(store.signals) + len(store.silent) == 1
+    await source.step(NOON - timedelta(hours=1))
+    assert store.looks == 5, "the clock has stepped back"
 
 
 async def test_without_its_settings_the_exit_policy_remembers_nothing_of_a_position_that_it_holds() -> None:

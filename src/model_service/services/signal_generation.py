@@ -39,6 +39,8 @@ from model_service.services.signal_record import Tick, exit_signal, none_draw, o
 from model_service.trades.ledger import Lot
 
 log = structlog.get_logger()
+EXIT_LOOK_SECONDS = 1.0
+"""Between two ticks exits are looked at this often: a strategy that ticks once an hour has stops all the same."""
 NO_STATISTICS = ExecutionStatistics(math.nan, math.nan, math.nan, math.nan)
 
 
@@ -58,9 +60,10 @@ class GenerationLimits:
 
 @dataclass(slots=True)
 class _Pass:
-    """What one pass starts from, and what it has decided so far."""
+    """What one pass starts from, and what it has decided so far; between two ticks only exits are decided."""
 
     now: datetime
+    is_tick: bool
     snapshots: Mapping[str, MarketSnapshot]
     lots: Mapping[PositionKey, Sequence[Lot]]
     orders: Sequence[OpenOrder]
@@ -99,6 +102,7 @@ class SignalGenerator:
             for asset in strategy.assets:
                 self._platform_limits[asset] += float(strategy.maximum_position_amount)
         self._next_tick: datetime | None = None
+        self._looked_at: datetime | None = None
         self._statistics: Mapping[tuple[str, str], ExecutionStatistics] = {}
         self._statistics_due: datetime | None = None
         self._in_doubt: _Pass | None = None
@@ -107,29 +111,54 @@ class SignalGenerator:
         self.model_signals = 0
 
     async def step(self, now: datetime) -> Sequence[DecidedSignal]:
-        """One pass over all strategies when a tick is due; the signals are in the outbox when this returns."""
+        """One pass over all strategies when a tick is due, or over the open positions in between.
+
+        The signals are in the outbox when this returns.
+        """
         if self._in_doubt is not None and await self._store.took_effect():
             # Only the answer to its COMMIT was lost. To decide that tick again could place a second order, and to take
             # the pass for failed would leave its signals uncounted.
             return self._recorded(self._in_doubt)
         self._in_doubt = None
-        if self._next_tick is not None and now < self._next_tick:
-            return ()
+        if self._next_tick is None or now >= self._next_tick:
+            return await self._tick_all(now)
+        # A clock that has stepped back holds no exit up, though it does the next tick.
+        if self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= EXIT_LOOK_SECONDS:
+            return await self._look_at_exits(now)
+        return ()
+
+    async def _tick_all(self, now: datetime) -> Sequence[DecidedSignal]:
         await self._refresh_statistics(now)
+        decided = await self._begin(now, is_tick=True)
+        for strategy in self.strategies:
+            for asset in strategy.assets:
+                self._tick_asset(strategy, asset, decided)
+        return await self._record(decided)
+
+    async def _look_at_exits(self, now: datetime) -> Sequence[DecidedSignal]:
+        """Close what is due; nothing is opened and no silence counted."""
+        decided = await self._begin(now, is_tick=False)
+        for strategy in self.strategies:
+            for asset in strategy.assets:
+                if strategy.exits_enabled and decided.lots.get((strategy.strategy_id, asset)):
+                    self._tick_asset(strategy, asset, decided)
+        return await self._record(decided)
+
+    async def _begin(self, now: datetime, *, is_tick: bool) -> _Pass:
         # Orders before lots: a fill that comes between the two is seen twice, and no exit is asked for again. The other
         # way round it would not be seen at all, and the position be closed a second time.
         orders = await self._store.open_orders(now)
-        decided = _Pass(
+        return _Pass(
             now=now,
+            is_tick=is_tick,
             snapshots={asset: market.snapshot(now) for asset, market in self._markets.items()},
             lots=await self._store.open_lots(),
             orders=orders,
             exit_states=await self._store.exit_states(),
-            platform_positions=await self._store.shared_positions(),
+            platform_positions=await self._store.shared_positions() if is_tick else {},
         )
-        for strategy in self.strategies:
-            for asset in strategy.assets:
-                self._tick_asset(strategy, asset, decided)
+
+    async def _record(self, decided: _Pass) -> Sequence[DecidedSignal]:
         # A pass that broke off before it was stored is forgotten: the next one decides on what is known by then.
         self._in_doubt = decided
         await self._store.record(decided.signals, decided.nones, decided.silent, decided.changed_exits)
@@ -137,14 +166,16 @@ class SignalGenerator:
 
     def _recorded(self, decided: _Pass) -> Sequence[DecidedSignal]:
         self._in_doubt = None
-        self._next_tick = _next_multiple(decided.now, self._limits.tick_seconds)
+        self._looked_at = decided.now
+        if decided.is_tick:
+            self._next_tick = _next_multiple(decided.now, self._limits.tick_seconds)
         self.ticks += len(decided.signals) + len(decided.silent)
         self.signals += len(decided.signals)
         self.model_signals += sum(one.signal.model_version is not None for one in decided.signals)
         return decided.signals
 
     def seconds_to_next_tick(self, now: datetime) -> float:
-        """How long until `step` has something to do."""
+        """How long until the next tick."""
         return 0.0 if self._next_tick is None else max(0.0, (self._next_tick - now).total_seconds())
 
     def _tick_asset(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> None:
@@ -155,7 +186,7 @@ class SignalGenerator:
             # One strategy that fails must not silence the others.
             log.exception("decision_failed", strategy=strategy.strategy_id, asset=asset, error=str(error))
             outcome = Reason(ReasonCode.DECISION_FAILED)
-        if outcome is not None:
+        if outcome is not None and decided.is_tick:
             decided.silent.append(SilentTick(strategy.strategy_id, asset, decided.now, outcome))
 
     def _tick(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> Tick:
@@ -185,29 +216,26 @@ class SignalGenerator:
         unusable = market_data_reason(tick.snapshot, self._limits.guards.market_data_max_age_seconds)
         if unusable is not None:
             return unusable
-        if tick.strategy.exits_enabled:
-            exits = self._exit(tick, decided)
-            if exits.proposal is not None:
-                is_warmup = self._modes.mode(tick.strategy.strategy_id) == "warmup"
-                decided.signals.append(
-                    exit_signal(
-                        tick,
-                        exits.proposal,
-                        self._identifiers.new(),
-                        expiry_seconds=self._limits.expiry_seconds,
-                        is_warmup=is_warmup,
-                    )
-                )
-                return None
-            if exits.held is not None:
-                return exits.held
-        return self._open(tick, decided)
+        exits = self._exit(tick, decided)
+        if exits.proposal is not None or not decided.is_tick:
+            return None
+        return exits.held if exits.held is not None else self._open(tick, decided)
 
     def _exit(self, tick: Tick, decided: _Pass) -> ExitDecision:
+        """What the exit policy says; its signal is appended, and what it remembers is kept."""
+        strategy_id = tick.strategy.strategy_id
+        if not tick.strategy.exits_enabled:
+            return ExitDecision(None)
         pending = [order.quantity for order in tick.orders if order.intent == "exit"]
         made = decide_exit(tick.strategy, tick.lots, tick.exit_state, pending, tick.snapshot.price, tick.now)
         if made.state is not None and made.state != current(tick.exit_state, tick.lots):
-            decided.changed_exits[tick.strategy.strategy_id, tick.snapshot.asset] = made.state
+            decided.changed_exits[strategy_id, tick.snapshot.asset] = made.state
+        if made.proposal is not None:
+            signal_id, expiry_seconds = self._identifiers.new(), self._limits.expiry_seconds
+            is_warmup = self._modes.mode(strategy_id) == "warmup"
+            decided.signals.append(
+                exit_signal(tick, made.proposal, signal_id, expiry_seconds=expiry_seconds, is_warmup=is_warmup)
+            )
         return made
 
     def _open(self, tick: Tick, decided: _Pass) -> Reason | None:
