@@ -365,6 +365,26 @@ async def test_reasons_for_silence_are_summed_with_the_last_number(
     assert [item["occurrences"] for item in recent["reasons"]] == [5]
 
 
+@pytest.mark.parametrize(
+    ("query", "status", "said"),
+    [
+        ("since=2026-11-23T15:00&until=2026-11-23T15:00", 422, "has to be before until"),
+        ("since=2026-11-24T15:00", 422, "has to be before until"),
+        ("since=2026-01-01T15:00", 422, "at most 31"),
+        ("since=2026-11-23T15:00&last_seconds=60", 422, "not both"),
+        ("since=9999-12-31T23:58:59&until=9999-12-31T23:59:59", 200, ""),
+        ("until=0001-01-01T00:00:59", 200, ""),
+        ("last_seconds=60", 200, ""),
+    ],
+)
+async def test_the_time_of_decisions_has_bounds(
+    client: httpx.AsyncClient, database: Database, query: str, status: int, said: str
+) -> None:
+    await add_strategy(database)
+    answer = await client.get(f"/api/v1/strategies/momentum/decisions?{query}")
+    assert (answer.status_code, said in answer.json().get("detail", "")) == (status, True), answer.text
+
+
 async def test_decisions_of_an_unknown_strategy_are_404(client: httpx.AsyncClient) -> None:
     answer = await client.get("/api/v1/strategies/nobody/decisions")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_strategy")

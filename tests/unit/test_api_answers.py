@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 import prometheus_client
 import pytest
 
+from model_service.api.decisions import DecisionReason
 from model_service.api.ports import HealthState
-from model_service.api.schemas import DecisionReason, QualityMetricsSummary, without_non_finite
+from model_service.api.schemas import QualityMetricsSummary, without_non_finite
 from model_service.api.training import _estimated_completion
 from tests.support.api import HEALTHY, NOW, RUN_ID, FakeHealth, FakeOperations, client_of, make_app
 
@@ -115,7 +116,10 @@ def test_unknown_quality_is_left_out_and_not_null() -> None:
 def test_nan_becomes_null_wherever_it_stands() -> None:
     nan = float("nan")
     assert without_non_finite({"a": [nan, {"b": float("inf")}], "c": 1.5}) == {"a": [None, {"b": None}], "c": 1.5}
-    reason = DecisionReason(reason="paused", occurrences=1, last_minute=NOW, last_value=nan, last_threshold=nan)
+    reason = DecisionReason(
+        reason="paused", occurrences=1, last_minute=NOW, last_asset="BTCUSDT", last_value=nan, last_threshold=nan,
+        words="paused", setting=None,
+    )  # fmt: skip
     assert (reason.last_value, reason.last_threshold) == (None, None)
 
 

@@ -72,6 +72,11 @@ async def test_a_path_that_cannot_name_anything_is_404(path: str) -> None:
         "/api/v1/strategies/momentum/decisions?since=yesterday",
         "/api/v1/strategies/momentum/decisions?since=0001-01-01T00:00:00%2B14:00",
         "/api/v1/strategies/momentum/decisions?since=9999-12-31T23:59:59-14:00",
+        "/api/v1/strategies/momentum/decisions?last_seconds=0",
+        "/api/v1/strategies/momentum/decisions?last_seconds=2678401",
+        "/api/v1/strategies/momentum/decisions?asset=",
+        "/api/v1/strategies/momentum/decisions?asset=a%00b",
+        "/api/v1/strategies/momentum/decisions?asset=AAAAAAAAAAAAAAAAAAAAA",
     ],
 )
 async def test_a_parameter_out_of_bounds_is_422(path: str) -> None:

@@ -49,6 +49,7 @@ def _as_utc(moment: datetime) -> datetime:
 
 Text = Annotated[str, AfterValidator(_storable)]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_storable)]
+Asset = Annotated[str, StringConstraints(min_length=1, max_length=20), AfterValidator(_storable)]
 Moment = Annotated[datetime, AfterValidator(_as_utc)]
 
 GivenContext = Annotated[Context, Depends(_context)]

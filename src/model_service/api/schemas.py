@@ -329,25 +329,6 @@ class RollbackResult(Body):
     version: str
 
 
-class DecisionReason(Body):
-    """One reason for silence, how often it held, and the number that was last held against its threshold."""
-
-    reason: str
-    occurrences: int
-    last_minute: datetime
-    last_value: Number
-    last_threshold: Number
-
-
-class DecisionReasons(Body):
-    """Why a strategy did not signal, in whole minutes."""
-
-    strategy_id: str
-    since: datetime
-    until: datetime
-    reasons: list[DecisionReason]
-
-
 class SignalOutcome(Body):
     """What became of a signal after costs; `net_return` is a fraction of the entry."""
 

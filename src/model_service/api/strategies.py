@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic.json_schema import SkipJsonSchema
 
 from model_service.api.auth import ACTOR
+from model_service.api.decisions import LONGEST, DecisionReasons, answer, span
 from model_service.api.documentation import errors
-from model_service.api.parameters import Context, GivenContext, Moment, StrategyId
+from model_service.api.parameters import Asset, Context, GivenContext, Moment, StrategyId
 from model_service.api.schemas import (
     ChangeRequest,
-    DecisionReason,
-    DecisionReasons,
     RollbackResult,
     Strategy,
     StrategyCounts,
@@ -23,7 +21,6 @@ from model_service.api.schemas import (
 from model_service.database import queries
 from model_service.services.errors import NotFound
 
-DEFAULT_LOOK_BACK = timedelta(hours=1)
 CHANGE_ERRORS = errors(400, 404, 409, 413, 422)
 
 router = APIRouter(prefix="/api/v1/strategies", tags=["strategies"])
@@ -57,28 +54,37 @@ async def roll_back_strategy(context: GivenContext, strategy_id: StrategyId, req
     return RollbackResult(strategy_id=strategy_id, version=version)
 
 
-@router.get("/{strategy_id}/decisions", summary="Why there was no signal", responses=errors(404, 422))
+@router.get("/{strategy_id}/decisions", summary="From ticks to orders, and why not", responses=errors(404, 422))
 async def get_decisions(
     context: GivenContext,
     strategy_id: StrategyId,
     since: Annotated[
-        Moment | SkipJsonSchema[None], Query(description="From this minute on; an hour ago when it is left out.")
+        Moment | SkipJsonSchema[None], Query(description="From this minute on; an hour before `until` when left out.")
     ] = None,
+    until: Annotated[
+        Moment | SkipJsonSchema[None], Query(description="Up to the end of this minute; now when left out.")
+    ] = None,
+    last_seconds: Annotated[
+        int | SkipJsonSchema[None],
+        Query(ge=1, le=int(LONGEST.total_seconds()), description="In the place of `since`: so long before `until`."),
+    ] = None,
+    asset: Annotated[Asset | SkipJsonSchema[None], Query(description="Only this asset.")] = None,
 ) -> DecisionReasons:
-    """Ticks without a signal by reason, with the number that was last looked at and its threshold."""
-    await _known(context, strategy_id)
-    until = context.clock.now()
-    start = since or until - DEFAULT_LOOK_BACK
-    rows = await queries.decision_reasons(context.database, strategy_id, start)
-    reasons = [DecisionReason.model_validate(row) for row in rows]
-    return DecisionReasons(strategy_id=strategy_id, since=start, until=until, reasons=reasons)
+    """Every tick as a signal or a reason, with the number that was last looked at, its threshold, and what it means."""
+    strategy = await _found(context, strategy_id)
+    start, end = span(since, until, last_seconds, context.clock.now())
+    return await answer(context, strategy, asset, start, end)
 
 
 async def _known(context: Context, strategy_id: str) -> Strategy:
+    return _strategy(await _found(context, strategy_id))
+
+
+async def _found(context: Context, strategy_id: str) -> queries.Row:
     row = await queries.strategy(context.database, strategy_id)
     if row is None:
         raise NotFound("unknown_strategy", "there is no such strategy; GET /api/v1/strategies lists them")
-    return _strategy(row)
+    return row
 
 
 def _strategy(row: queries.Row) -> Strategy:

@@ -12,6 +12,7 @@ from model_service.cli.remote import models_app, status
 from model_service.cli.run import run
 from model_service.cli.signals import signals_app
 from model_service.cli.train import train
+from model_service.cli.why import why
 
 app = typer.Typer(
     name="model-service",
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(demo)
 app.command()(status)
+app.command()(why)
 app.command()(train)
 app.add_typer(models_app, name="models", help="Versions: list, show, promote, roll back.")
 app.add_typer(signals_app, name="signals", help="Signals: list, explain.")

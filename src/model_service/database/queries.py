@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -181,24 +180,6 @@ async def strategies(database: Database) -> list[Row]:
 async def strategy(database: Database, strategy_id: str) -> Row | None:
     """The same of one; None when it is unknown."""
     return _row(await database.fetchrow(STRATEGIES, strategy_id))
-
-
-async def decision_reasons(database: Database, strategy_id: str, since: datetime) -> list[Row]:
-    """Why there was no signal since a time: `occurrences` by `reason`, last value and threshold, commonest first."""
-    return _rows(
-        await database.fetch(
-            """
-            SELECT reason, sum(occurrences)::bigint AS occurrences, max(minute) AS last_minute,
-                   (array_agg(last_value ORDER BY minute DESC, asset))[1] AS last_value,
-                   (array_agg(last_threshold ORDER BY minute DESC, asset))[1] AS last_threshold
-            FROM model_service.decision_counts
-            WHERE strategy_id = $1 AND minute >= date_trunc('minute', $2::timestamptz)
-            GROUP BY reason ORDER BY occurrences DESC, reason
-            """,
-            strategy_id,
-            since,
-        )
-    )
 
 
 async def signals(database: Database, *, strategy_id: str | None, limit: int, offset: int) -> Page:

@@ -1,0 +1,128 @@
+"""What each reason for silence means to a trader: a sentence with its numbers, and the setting that moves it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from model_service.policies.reasons import ReasonCode
+
+Number = float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonText:
+    """How a reason is told.
+
+    Attributes:
+        sentence: from the number that was looked at and its threshold; either may be unknown.
+        setting: the setting that moves the threshold, None where no setting does.
+    """
+
+    sentence: Callable[[Number, Number], str]
+    setting: str | None = None
+
+
+def tell(code: str, value: Number, threshold: Number) -> tuple[str, str | None]:
+    """The sentence for a reason that was counted, and the setting that moves it.
+
+    A code that this version does not know (counted by another release) is said to be unknown.
+
+    Example:
+        >>> tell("open_order", 2.0, 0.0)[0]
+        '2 orders of the asset are still open; at most 0 may be when a new one is asked for'
+    """
+    text = TEXTS.get(code)
+    if text is None:
+        return f"counted as {code!r}, which this version does not know", None
+    return text.sentence(_known(value), _known(threshold)), text.setting
+
+
+def _known(number: Number) -> Number:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _n(number: Number, form: str = ",.6g") -> str:
+    return "an unknown number" if number is None else f"{number:{form}}"
+
+
+def _always(text: str) -> Callable[[Number, Number], str]:
+    return lambda _value, _threshold: text
+
+
+def _stale(value: Number, threshold: Number) -> str:
+    return f"the newest market data were {_n(value, ',.1f')} s old; at most {_n(threshold)} s are allowed"
+
+
+def _abstains(value: Number, threshold: Number) -> str:
+    chance, floor = _n(value, ".4f"), _n(threshold, ".4f")
+    return f"the model gave its better side a chance of {chance} of a profit after costs; it acts from {floor} on"
+
+
+def _not_drawn(value: Number, _threshold: Number) -> str:
+    share = "an unknown share" if value is None else f"{100 * value:.2f} %"
+    return f"acting was not drawn: the signal frequency lets {share} of the ticks act, by chance. No fault"
+
+
+def _book(value: Number, threshold: Number) -> str:
+    if value is None:
+        return "the order book has no bid or no ask"
+    return f"bid and ask are crossed: a spread of {_n(value)} %, at least {_n(threshold)} % is needed"
+
+
+def _exit_pending(value: Number, _threshold: Number) -> str:
+    return f"a position is due to be closed, and {_n(value)} orders that close it are open; nothing is opened meanwhile"
+
+
+def _exit_cooldown(value: Number, threshold: Number) -> str:
+    return (
+        f"the last attempt to close the position was {_n(value, ',.1f')} s ago; the next comes after {_n(threshold)} s"
+    )
+
+
+def _open_order(value: Number, threshold: Number) -> str:
+    return f"{_n(value)} orders of the asset are still open; at most {_n(threshold)} may be when a new one is asked for"
+
+
+def _position(value: Number, threshold: Number) -> str:
+    return f"the strategy's position would have come to {_n(value)} in quote currency; its limit is {_n(threshold)}"
+
+
+def _platform_position(value: Number, threshold: Number) -> str:
+    return (
+        f"the platform's whole position would have come to {_n(value)} in quote currency; "
+        f"the limits of all strategies together are {_n(threshold)}"
+    )
+
+
+def _minimum(value: Number, threshold: Number) -> str:
+    return f"the amount would have been {_n(value)} in quote currency; the exchange takes {_n(threshold)} or more"
+
+
+def _rate(value: Number, threshold: Number) -> str:
+    return f"the rate limit had {_n(value, '.2f')} signals left; {_n(threshold)} is needed. It fills up with time"
+
+
+TEXTS: Mapping[str, ReasonText] = {
+    ReasonCode.PAUSED: ReasonText(_always("a person has paused the strategy; positions are still closed")),
+    ReasonCode.WARMUP_DISABLED: ReasonText(
+        _always("no model is active, and the warm-up is switched off"), "WARMUP_MODE_ENABLED"
+    ),
+    ReasonCode.MARKET_DATA_MISSING: ReasonText(_always("no price of the asset has come yet"), "MARKET_DATA_QUEUES"),
+    ReasonCode.MARKET_DATA_STALE: ReasonText(_stale, "MARKET_DATA_MAX_AGE_SECONDS"),
+    ReasonCode.EXIT_PENDING: ReasonText(_exit_pending),
+    ReasonCode.EXIT_COOLDOWN: ReasonText(_exit_cooldown, "EXIT_STRATEGY_RATE_LIMIT"),
+    ReasonCode.BOOK_INVALID: ReasonText(_book),
+    ReasonCode.MODEL_ABSTAINS: ReasonText(_abstains, "MODEL_ACTION_THRESHOLD"),
+    ReasonCode.NOT_DRAWN: ReasonText(_not_drawn, "WARMUP_SIGNAL_FREQUENCY"),
+    ReasonCode.OPEN_ORDER: ReasonText(_open_order, "SIGNAL_GENERATION_SKIP_IF_OPEN_ORDER"),
+    ReasonCode.POSITION_LIMIT: ReasonText(_position, "TRADING_MAX_POSITION_AMOUNT"),
+    ReasonCode.PLATFORM_POSITION_LIMIT: ReasonText(_platform_position, "TRADING_MAX_POSITION_AMOUNT"),
+    ReasonCode.AMOUNT_BELOW_MINIMUM: ReasonText(_minimum, "TRADING_MIN_ORDER_AMOUNT"),
+    ReasonCode.RATE_LIMITED: ReasonText(_rate, "SIGNAL_GENERATION_RATE_LIMIT"),
+    ReasonCode.DECISION_FAILED: ReasonText(
+        _always("the decision broke off with an error; the log has it under decision_failed")
+    ),
+}
+"""By code; a test holds that each has one."""

@@ -1,0 +1,108 @@
+"""What to check next when a strategy is silent: sentences for a person, from what is known and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from model_service.services.decision_funnel import Funnel, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands around a funnel.
+
+    Attributes:
+        asset: the only asset that was asked about; None for all.
+        mode: of the strategy now, `since` and `mode_reason` with it.
+        last_ticks: the last tick of each asset that was ever counted, in whole minutes.
+        last_bars: the end of the newest stored bar of each asset; None where there is none.
+        not_ready: why the service does not work now; empty when it does.
+    """
+
+    strategy_id: str
+    asset: str | None
+    mode: str
+    since: datetime
+    mode_reason: str
+    last_ticks: Mapping[str, datetime]
+    last_bars: Mapping[str, datetime | None]
+    not_ready: Sequence[str]
+
+
+def next_checks(funnel: Funnel, around: Surroundings) -> list[str]:
+    """What a person should look at next, most pressing first; empty when there is nothing to be said."""
+    return list(_checks(funnel, around))
+
+
+def _checks(funnel: Funnel, around: Surroundings) -> Iterator[str]:
+    yield from (f"The service does not work now: {reason}" for reason in around.not_ready)
+    if around.mode == "paused":
+        yield (
+            f"The strategy is paused since {_moment(around.since)} ({around.mode_reason}): it opens nothing until "
+            f"POST /api/v1/strategies/{around.strategy_id}/resume; positions are still closed."
+        )
+    if funnel.ticks == 0:
+        yield from _without_ticks(around)
+        return
+    if _stopped(funnel, "market_data") == funnel.ticks:
+        yield from _without_market_data(around)
+    elif funnel.signals == 0:
+        yield _widest(funnel)
+    yield from _undelivered(funnel)
+
+
+def _without_ticks(around: Surroundings) -> Iterator[str]:
+    if not around.last_ticks:
+        yield (
+            "The strategy has not ticked yet. A service that has just started ticks after "
+            "TRADING_DECISION_INTERVAL_SECONDS; a strategy that is no longer in TRADING_STRATEGIES never does."
+        )
+        return
+    if around.asset is not None and around.asset not in around.last_ticks:
+        known = ", ".join(sorted(around.last_ticks))
+        yield f"No tick of {around.asset} was ever counted; the strategy's assets so far: {known}. See TRADING_ASSETS."
+        return
+    counted = around.last_ticks if around.asset is None else {around.asset: around.last_ticks[around.asset]}
+    yield (
+        f"No tick was counted in this time; the last one was in the minute of {_moment(max(counted.values()))}. "
+        "Ask for a longer time, or see whether the service ran and the strategy is still in TRADING_STRATEGIES."
+    )
+
+
+def _without_market_data(around: Surroundings) -> Iterator[str]:
+    for asset, end in sorted(around.last_bars.items()):
+        stored = "no bar of it was ever stored" if end is None else f"the newest stored bar ends at {_moment(end)}"
+        yield (
+            f"{asset} has no fresh market data: {stored}. Check that the gateway runs and is subscribed to it, and "
+            "MARKET_DATA_QUEUES."
+        )
+
+
+def _widest(funnel: Funnel) -> str:
+    stop = max((stop for step in _deciding(funnel) for stop in step.stops), key=lambda one: one.count)
+    move = f" See {stop.setting}." if stop.setting else ""
+    return f"Most ticks ({stop.count:,} of {funnel.ticks:,}) ended at {stop.name}: {stop.words}.{move}"
+
+
+def _undelivered(funnel: Funnel) -> Iterator[str]:
+    held = {stop.name: stop.count for step in funnel.steps for stop in step.stops}
+    if held.get("unroutable"):
+        yield f"{held['unroutable']:,} signals found no queue: is order-manager's queue declared and bound?"
+    if held.get("expired"):
+        yield f"{held['expired']:,} signals expired unsent: was the broker away? SIGNAL_EXPIRY_SECONDS is their life."
+    if held.get("lost"):
+        yield f"{held['lost']:,} published signals became no order: see the log of order-manager."
+
+
+def _deciding(funnel: Funnel) -> Sequence[Step]:
+    return [step for step in funnel.steps if step.name not in ("published", "filled")]
+
+
+def _stopped(funnel: Funnel, name: str) -> int:
+    return sum(stop.count for step in funnel.steps if step.name == name for stop in step.stops)
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
