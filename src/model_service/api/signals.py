@@ -8,11 +8,17 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query
 from pydantic.json_schema import SkipJsonSchema
 
+from model_service.api import signal_detail
 from model_service.api.documentation import errors
 from model_service.api.parameters import DEFAULT_LIMIT, VERSION_PATTERN, GivenContext, Limit, Offset, StrategyFilter
 from model_service.api.schemas import Signal, SignalList, SignalOutcome
+from model_service.api.signal_detail import SignalDetail
 from model_service.api.signal_explanation import DecisionExplanation, answer
 from model_service.database import queries
+from model_service.database.signal_detail import stored_signal
+from model_service.services.errors import NotFound
+
+SignalId = Annotated[UUID, Path(description="Identifier of a signal.")]
 
 router = APIRouter(prefix="/api/v1/signals", tags=["signals"])
 
@@ -24,6 +30,15 @@ async def list_signals(
     """Of one strategy or of all."""
     page = await queries.signals(context.database, strategy_id=strategy_id, limit=limit, offset=offset)
     return SignalList(signals=[_signal(row) for row in page.rows], total=page.total, limit=limit, offset=offset)
+
+
+@router.get("/{signal_id}", summary="One signal", responses=errors(404))
+async def get_signal(context: GivenContext, signal_id: SignalId) -> SignalDetail:
+    """What it was decided from, by whom and past which guards, and what became of it."""
+    stored = await stored_signal(context.database, signal_id)
+    if stored is None:
+        raise NotFound("unknown_signal", f"there is no signal {signal_id}; GET /api/v1/signals lists them")
+    return signal_detail.answer(stored)
 
 
 @router.get("/{signal_id}/explanation", summary="Why a model decided so", responses=errors(404, 409, 422))

@@ -47,9 +47,21 @@ def _exit_cause(row: Answer) -> str:
 
 def page(answer: Answer, *, everything: bool, ascii_only: bool = False) -> Iterator[RenderableType]:
     """Who decided what, what the version says of both sides, and what each feature added."""
+    yield _header(answer)
+    yield from _parts(answer, everything=everything, ascii_only=ascii_only)
+
+
+def added(answer: Answer | None, *, ascii_only: bool = False) -> Iterator[RenderableType]:
+    """The same without the decision, for a page that shows that already; or why there is no explanation."""
+    if answer is not None and "error" in answer:
+        yield tables.section("Contributions", tables.line(answer["error"]))
+    elif answer is not None:
+        yield from _parts(answer, everything=False, ascii_only=ascii_only)
+
+
+def _parts(answer: Answer, *, everything: bool, ascii_only: bool) -> Iterator[RenderableType]:
     side = answer["side"] or ("buy" if answer["buy"]["probability"] >= answer["sell"]["probability"] else "sell")
     other = "sell" if side == "buy" else "buy"
-    yield _header(answer)
     yield _sides(answer, (side, other))
     yield _contributions(answer, side, other, everything=everything, ascii_only=ascii_only)
 

@@ -1,4 +1,4 @@
-"""`model-service signals`: what was signalled, and why a model said so."""
+"""`model-service signals`: what was signalled, from what, and why a model said so."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from model_service.cli.errors import plain_errors
 
 signals_app = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+REFUSED = frozenset({409})
 EXPLAIN_SECONDS = 45.0
 """Others may be explained first, and a child may take its time on a busy machine."""
 
@@ -38,6 +39,33 @@ def list_signals(
         tables.make_console().print(signal_page.listing(answer["signals"]))
         if answer["total"] > len(answer["signals"]):
             typer.echo(f"{len(answer['signals'])} of {answer['total']:,}; --limit shows more", err=True)
+
+
+@signals_app.command()
+def show(
+    signal_id: Annotated[UUID, typer.Argument(metavar="SIGNAL_ID", help="As `signals list` shows it.")],
+    with_explanation: Annotated[
+        bool, typer.Option("--explain", help="Also what each feature added; asks the model in a child process.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show all that is known of a signal: market, features, guards, policy, order, fills, outcome."""
+    with plain_errors():
+        answer = request("GET", f"/api/v1/signals/{signal_id}")
+        explained = None
+        if with_explanation:
+            path = f"/api/v1/signals/{signal_id}/explanation"
+            explained = request("GET", path, answers=REFUSED, seconds=EXPLAIN_SECONDS)
+        if as_json:
+            print_json({**answer, **({"explanation": explained} if explained else {})})
+            return
+        from model_service.cli import signal_detail_page, signal_page, tables
+
+        console = tables.make_console()
+        for part in signal_detail_page.page(answer):
+            console.print(part)
+        for part in signal_page.added(explained, ascii_only=console.options.ascii_only):
+            console.print(part)
 
 
 @signals_app.command()

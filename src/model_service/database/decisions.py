@@ -71,9 +71,9 @@ INSERT_SIGNAL = """
         signal_id, strategy_id, asset, side, intent, price, amount, confidence, decided_at, expires_at, policy,
         model_version, is_warmup, seed, feature_set, features, probability_buy, probability_sell, probability_none,
         horizon_seconds, take_profit_percent, stop_loss_percent, fee_rate, minimum_net_return, market_data_snapshot,
-        metadata, trace_id)
+        metadata, trace_id, evidence)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-            $24, $25, $26, $27)
+            $24, $25, $26, $27, $28)
 """
 
 TRY_SIGNAL = INSERT_SIGNAL + "ON CONFLICT (signal_id) DO NOTHING RETURNING true"
@@ -208,7 +208,7 @@ def _signal_row(decided: DecidedSignal) -> tuple[Any, ...]:
         signal.is_warmup, decided.seed, decided.feature_set, decided.features, decided.probabilities.buy,
         decided.probabilities.sell, decided.probabilities.none, decided.horizon_seconds, decided.take_profit_percent,
         decided.stop_loss_percent, decided.fee_rate, decided.minimum_net_return, dict(signal.market_data_snapshot),
-        dict(signal.metadata), signal.trace_id,
+        dict(signal.metadata), signal.trace_id, decided.evidence,
     )  # fmt: skip
 
 

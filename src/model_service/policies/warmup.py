@@ -13,6 +13,9 @@ from model_service.market.snapshot import MarketSnapshot
 from model_service.policies.base import ActionProbabilities, Proposal, action_rate
 from model_service.policies.reasons import Reason, ReasonCode
 
+WARMUP_INDICATORS = ("return_5m", "bollinger_b")
+"""The indicators that the heuristics look at, beside the book's imbalance and the volatility."""
+
 
 class WarmupPolicy:
     """Speaks until a model has passed the gate.
@@ -45,8 +48,9 @@ def buy_leaning(snapshot: MarketSnapshot) -> float:
     band for going against. The weights are a plain prior, not fitted to anything.
     """
     imbalance = _known(snapshot.book_imbalance)
-    momentum = _known(snapshot.indicators.get("return_5m", math.nan) / max(snapshot.volatility, 1e-9))
-    stretch = _known(snapshot.indicators.get("bollinger_b", math.nan))
+    move, band = (snapshot.indicators.get(name, math.nan) for name in WARMUP_INDICATORS)
+    momentum = _known(move / max(snapshot.volatility, 1e-9))
+    stretch = _known(band)
     score = 1.5 * imbalance + 0.2 * max(-3.0, min(3.0, momentum)) - 0.5 * max(-1.0, min(1.0, stretch))
     return 1.0 / (1.0 + math.exp(-score))
 

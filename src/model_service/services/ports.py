@@ -30,7 +30,10 @@ TriggerKind = Literal["outcomes", "schedule", "quality", "manual"]
 
 @dataclass(frozen=True, slots=True)
 class DecidedSignal:
-    """A signal with the frozen record of its decision (promise P3): what it is sent as, and what is learned from it."""
+    """A signal with the frozen record of its decision (promise P3): what it is sent as, and what is learned from it.
+
+    `evidence` is what an opening was decided by beside its features (`services.decision_evidence`), as JSON.
+    """
 
     signal: TradingSignal
     intent: Intent
@@ -45,6 +48,7 @@ class DecidedSignal:
     stop_loss_percent: float | None
     fee_rate: float
     minimum_net_return: float
+    evidence: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from model_service.policies.exit import ExitDecision, decide_exit
 from model_service.policies.exit_state import ExitState, current
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.decision import decision_context, draw_amount, draw_side
+from model_service.services.decision_evidence import decision_evidence
+from model_service.services.guard_readings import guard_readings
 from model_service.services.guards import GuardLimits, OpeningRequest, market_data_reason, refuse_opening
 from model_service.services.modes import Modes
 from model_service.services.ports import (
@@ -245,25 +247,35 @@ class SignalGenerator:
         rng = random.Random(tick.seed)  # noqa: S311 - recorded randomness, not secrecy
         proposal = policy.propose(tick.strategy, tick.snapshot, tick.features, self._limits.tick_seconds)
         amount = draw_amount(tick.strategy, rng)
-        refused = self._refused_sides(tick, amount)
+        requests = self._requests(tick, amount)
+        refused = {side: reason for side, one in requests.items() if (reason := refuse_opening(one)) is not None}
         allowed = proposal.probabilities.masked(refused)
         drawn = draw_side(proposal.probabilities, rng.random())
         if drawn is None or drawn in refused:
             self._keep_none(tick, proposal, allowed, rng, decided)
             return proposal.none_reason if drawn is None else refused[drawn]
+        readings = guard_readings(requests[drawn])
         self._buckets[tick.strategy.strategy_id].take(tick.now)
-        signal_id, expiry_seconds = self._identifiers.new(), self._limits.expiry_seconds
         decided.signals.append(
-            opening_signal(tick, drawn, proposal, allowed, amount, signal_id, expiry_seconds=expiry_seconds)
+            opening_signal(
+                tick,
+                drawn,
+                proposal,
+                allowed,
+                amount,
+                self._identifiers.new(),
+                expiry_seconds=self._limits.expiry_seconds,
+                evidence=decision_evidence(tick.strategy, tick.snapshot, self._limits.tick_seconds, readings),
+            )
         )
         return None
 
-    def _refused_sides(self, tick: Tick, amount: Decimal) -> dict[Side, Reason]:
+    def _requests(self, tick: Tick, amount: Decimal) -> dict[Side, OpeningRequest]:
+        """What the guards look at, for each side."""
         position = float(tick.position_quantity) * tick.snapshot.price
         tokens = self._buckets[tick.strategy.strategy_id].available(tick.now)
-        refused = {}
-        for side in Side:
-            request = OpeningRequest(
+        return {
+            side: OpeningRequest(
                 strategy=tick.strategy,
                 limits=self._limits.guards,
                 snapshot=tick.snapshot,
@@ -275,10 +287,8 @@ class SignalGenerator:
                 platform_position_amount=tick.platform_position * tick.snapshot.price,
                 platform_limit_amount=self._platform_limits[tick.snapshot.asset],
             )
-            reason = refuse_opening(request)
-            if reason is not None:
-                refused[side] = reason
-        return refused
+            for side in Side
+        }
 
     def _keep_none(
         self, tick: Tick, proposal: Proposal, allowed: ActionProbabilities, rng: random.Random, decided: _Pass

@@ -78,6 +78,7 @@ def opening_signal(
     signal_id: UUID,
     *,
     expiry_seconds: float,
+    evidence: Mapping[str, Any],
 ) -> DecidedSignal:
     """The signal of the side that was drawn; `allowed` are the probabilities that the guards have left."""
     metadata: dict[str, Any] = {"reasoning": f"{proposal.policy}: p={proposal.confidence[side]:.3f}"}
@@ -96,6 +97,7 @@ def opening_signal(
         is_warmup=proposal.model_version is None,
         probabilities=allowed,
         metadata=metadata,
+        evidence=evidence,
     )
 
 
@@ -132,6 +134,7 @@ def _signal(
     is_warmup: bool,
     probabilities: ActionProbabilities,
     metadata: Mapping[str, Any],
+    evidence: Mapping[str, Any] | None = None,
 ) -> DecidedSignal:
     strategy = tick.strategy
     signal = TradingSignal(
@@ -163,4 +166,5 @@ def _signal(
         stop_loss_percent=strategy.stop_loss_percent,
         fee_rate=strategy.fee_rate,
         minimum_net_return=strategy.minimum_net_return,
+        evidence=evidence,
     )

@@ -1,0 +1,1 @@
+ALTER TABLE model_service.trading_signals DROP COLUMN evidence;

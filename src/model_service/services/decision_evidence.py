@@ -1,0 +1,42 @@
+"""What is kept with an opening beside its features: the settings that it was decided by, and what the guards read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model_service.config.strategies import StrategyDefinition
+from model_service.market.snapshot import MarketSnapshot
+from model_service.policies.warmup import WARMUP_INDICATORS
+from model_service.services.guard_readings import GuardReading
+
+DECIDING_SETTINGS = (
+    "assets", "signals_per_minute", "randomness", "probability_floor", "minimum_amount", "maximum_amount",
+    "exploration_rate", "action_threshold",
+)  # fmt: skip
+"""All of a strategy that policies and the draw look at; a test holds that no other setting moves a decision."""
+
+MARKET_VALUES = ("book_imbalance", "volatility")
+
+
+def decision_evidence(
+    strategy: StrategyDefinition, snapshot: MarketSnapshot, tick_seconds: float, readings: Sequence[GuardReading]
+) -> dict[str, Any]:
+    """As JSON. Numbers of the market are kept in full, since the features are rounded to float32."""
+    return {
+        "settings": strategy.model_dump(mode="json", include=set(DECIDING_SETTINGS)),
+        "tick_seconds": tick_seconds,
+        "market": {
+            **_known({name: getattr(snapshot, name) for name in MARKET_VALUES}),
+            "indicators": _known({name: snapshot.indicators.get(name, math.nan) for name in WARMUP_INDICATORS}),
+        },
+        "guards": [
+            {"guard": one.guard.value, "value": one.value, "threshold": one.threshold} for one in readings
+        ],
+    }  # fmt: skip
+
+
+def _known(values: Mapping[str, float]) -> dict[str, float]:
+    """JSON has no NaN: what is unknown is left out."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -1,0 +1,71 @@
+"""What the guards of openings read when they let a signal pass: the numbers that are kept with it.
+
+Guards are asked at every tick and say no more than a refusal needs; these numbers are made for a signal only. A test
+holds that both say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from model_service.policies.reasons import ReasonCode
+from model_service.services.guards import OpeningRequest
+
+Comparison = Literal["at_most", "at_least"]
+
+
+@dataclass(frozen=True, slots=True)
+class GuardReading:
+    """One guard, by the reason that it refuses with; a threshold of None: the guard was not to be asked."""
+
+    guard: ReasonCode
+    value: float | None
+    threshold: float | None
+
+
+MEASURES: Mapping[str, tuple[str, Comparison]] = {
+    ReasonCode.MARKET_DATA_STALE: ("age of the market data, seconds", "at_most"),
+    ReasonCode.BOOK_INVALID: ("spread, percent", "at_least"),
+    ReasonCode.OPEN_ORDER: ("open orders of the asset that count", "at_most"),
+    ReasonCode.POSITION_LIMIT: ("the strategy's position after it, quote currency", "at_most"),
+    ReasonCode.PLATFORM_POSITION_LIMIT: ("the platform's position after it, quote currency", "at_most"),
+    ReasonCode.AMOUNT_BELOW_MINIMUM: ("amount, quote currency", "at_least"),
+    ReasonCode.RATE_LIMITED: ("signals that the rate limit had left", "at_least"),
+}
+"""What each guard measures, and how the value has to stand to the threshold. A position over its limit may shrink."""
+
+
+def guard_readings(request: OpeningRequest) -> tuple[GuardReading, ...]:
+    """What every guard looks at, in the order in which they are asked, whether they pass or not."""
+    strategy, limits, snapshot = request.strategy, request.limits, request.snapshot
+    age = None if snapshot.updated_at is None else (snapshot.at - snapshot.updated_at).total_seconds()
+    change = request.side.sign * float(request.amount)
+    counted = [
+        order for order in request.open_orders if not limits.opposite_orders_only or order.side is request.side.opposite
+    ]
+    return (
+        _reading(ReasonCode.MARKET_DATA_STALE, age, limits.market_data_max_age_seconds),
+        _reading(ReasonCode.BOOK_INVALID, snapshot.spread_percent, 0.0),
+        _reading(ReasonCode.OPEN_ORDER, float(len(counted)), 0.0 if limits.skip_if_open_order else None),
+        _reading(
+            ReasonCode.POSITION_LIMIT, abs(request.position_amount + change), float(strategy.maximum_position_amount)
+        ),
+        _reading(
+            ReasonCode.PLATFORM_POSITION_LIMIT,
+            abs(request.platform_position_amount + change),
+            request.platform_limit_amount,
+        ),
+        _reading(ReasonCode.AMOUNT_BELOW_MINIMUM, float(request.amount), float(strategy.exchange_minimum_amount)),
+        _reading(ReasonCode.RATE_LIMITED, request.tokens, 1.0),
+    )
+
+
+def _reading(guard: ReasonCode, value: float | None, threshold: float | None) -> GuardReading:
+    return GuardReading(guard, _finite(value), _finite(threshold))
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None

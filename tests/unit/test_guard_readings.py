@@ -1,0 +1,82 @@
+"""What is kept of the guards is what they decided on, guard for guard."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_service.contracts.types import Side
+from model_service.policies.reasons import ReasonCode
+from model_service.services.decision_evidence import decision_evidence
+from model_service.services.guard_readings import MEASURES, GuardReading, guard_readings
+from model_service.services.guards import OPENING_GUARDS, GuardLimits, OpeningRequest, refuse_opening
+from model_service.services.ports import OpenOrder
+from tests.support.builders import NOON, snapshot, strategy
+
+AMOUNTS = st.floats(-20_000, 20_000)
+REQUESTS = st.builds(
+    OpeningRequest,
+    strategy=st.builds(strategy, exchange_minimum_amount=st.sampled_from([Decimal(10), Decimal(600)])),
+    limits=st.builds(GuardLimits, st.just(60.0), st.booleans(), st.booleans()),
+    snapshot=st.builds(
+        lambda age, spread: snapshot(updated_at=NOON - timedelta(seconds=age), spread_percent=spread),
+        st.sampled_from([0, 59, 60, 61]),
+        st.sampled_from([0.01, 0.0, -0.1, float("nan")]),
+    ),
+    side=st.sampled_from(Side),
+    amount=st.sampled_from([Decimal(500), Decimal("9.99")]),
+    position_amount=AMOUNTS,
+    open_orders=st.lists(st.builds(OpenOrder, st.just("a"), st.just("BTCUSDT"), st.sampled_from(Side), st.none())),
+    tokens=st.sampled_from([0.0, 0.99, 1.0, 5.0]),
+    platform_position_amount=AMOUNTS,
+    platform_limit_amount=st.sampled_from([10_000.0, float("inf")]),
+)
+
+
+def passes(reading: GuardReading, request: OpeningRequest) -> bool:
+    if reading.threshold is None:
+        return True
+    if reading.value is None:
+        return False
+    if MEASURES[reading.guard][1] == "at_least":
+        return reading.value >= reading.threshold
+    before = {
+        ReasonCode.POSITION_LIMIT: request.position_amount,
+        ReasonCode.PLATFORM_POSITION_LIMIT: request.platform_position_amount,
+    }.get(reading.guard)
+    return reading.value <= reading.threshold or (before is not None and reading.value <= abs(before))
+
+
+@given(REQUESTS)
+def test_the_first_reading_that_fails_is_the_reason(request: OpeningRequest) -> None:
+    readings = guard_readings(request)
+    reason = refuse_opening(request)
+    failing = [one for one in readings if not passes(one, request)]
+    if reason is None:
+        assert failing == []
+    else:
+        assert (failing[0].guard, failing[0].value, failing[0].threshold) == (
+            reason.code,
+            reason.value,
+            reason.threshold,
+        )
+
+
+def test_there_is_a_reading_and_a_measure_for_each_guard() -> None:
+    request = OpeningRequest(
+        strategy(), GuardLimits(60.0, True, False), snapshot(), Side.BUY, Decimal(500), 0.0, (), 1.0
+    )
+    codes = [one.guard for one in guard_readings(request)]
+    assert len(codes) == len(OPENING_GUARDS)
+    assert set(codes) == set(MEASURES)
+
+
+def test_evidence_is_json_also_where_nothing_is_known() -> None:
+    blind = snapshot(book_imbalance=float("nan"), volatility=float("inf"), indicators={"return_5m": 0.1})
+    found = decision_evidence(strategy(), blind, 5.0, [GuardReading(ReasonCode.OPEN_ORDER, None, 0.0)])
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["market"] == {"indicators": {"return_5m": 0.1}}
