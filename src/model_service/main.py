@@ -38,6 +38,7 @@ from model_service.database.reconciliation import ReconciliationStore
 from model_service.database.registry import PostgresRegistry
 from model_service.database.shared_schema import SharedSchema
 from model_service.database.shared_tables import USES, SharedTables
+from model_service.database.signal_detail import PostgresOpenings
 from model_service.database.training_runs import PostgresTrainingStore
 from model_service.explanation_process import ExplanationLauncher
 from model_service.market.state import AssetMarket
@@ -52,6 +53,7 @@ from model_service.services.labelling import Labeller
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
 from model_service.services.quality import QualityLimits, QualityWatch
+from model_service.services.replay import Replays
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from model_service.services.training import TrainingLimits, TrainingService
 from model_service.services.triggers import TriggerLimits, Triggers
@@ -191,7 +193,8 @@ def http_server(service: Service, key: str) -> uvicorn.Server:
     from model_service.api.server import QuietServer
 
     parts = service.parts
-    return QuietServer.of(parts.database, parts.operations, service, parts.explanations, key, parts.clock)
+    asked = (parts.explanations, parts.replays)
+    return QuietServer.of(parts.database, parts.operations, service, *asked, key, parts.clock)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -305,6 +308,7 @@ def _parts(
         ),
         operations=ServiceOperations(modes, registry, training, triggers, clock),
         explanations=Explanations(PostgresDecisionSource(database), registry, files, ExplanationLauncher()),
+        replays=Replays(PostgresOpenings(database), registry, files),
     )
 
 

@@ -34,6 +34,7 @@ from model_service.services.labelling import Labeller
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
 from model_service.services.quality import QualityWatch
+from model_service.services.replay import Replays
 from model_service.services.signal_generation import SignalGenerator
 from model_service.services.training import TrainingService
 from model_service.services.triggers import Triggers
@@ -92,6 +93,7 @@ class Parts:
     quality: QualityWatch
     operations: ServiceOperations
     explanations: Explanations
+    replays: Replays
 
 
 class Service:

@@ -35,6 +35,8 @@ async def test_a_service_without_versions_says_so(open_folder: Path) -> None:
         assert (code, output, "there is no version v9" in errors) == (3, "", True)
         code, output, errors = await ask(service.port, "signals", "explain", str(UUID(int=1)))
         assert (code, output, "there is no signal" in errors) == (3, "", True)
+        code, output, errors = await ask(service.port, "signals", "show", str(UUID(int=1)), "--replay")
+        assert (code, output, "there is no signal" in errors) == (3, "", True)
         code, output, errors = await ask(service.port, "why", "--since", "10m")
         assert (code, output.startswith("momentum_v1  warmup, all assets"), "Check next" in output) == (
             0,

@@ -16,6 +16,7 @@ from model_service.api.ports import HealthState, RequestState, TrainingType
 from model_service.config.clock import VirtualClock
 from model_service.database.connection import Database, DatabaseAddress
 from model_service.services.explanations import ExplainedDecision
+from model_service.services.replay import Replayed
 
 KEY = "correct horse battery staple"
 AUTHORISED = {"X-API-Key": KEY}
@@ -86,6 +87,19 @@ class FakeExplanations:
         return self.found
 
 
+@dataclass
+class FakeReplays:
+    """Answers with what the test sets, an error included."""
+
+    found: Replayed | Exception | None = None
+
+    async def replay(self, signal_id: UUID) -> Replayed:
+        if isinstance(self.found, Exception):
+            raise self.found
+        assert self.found is not None, "the test sets what is found"
+        return self.found
+
+
 def unreachable_database() -> Database:
     """A Database that was never opened: each use says that it is away."""
     return Database(DatabaseAddress("192.0.2.1", 5432, "nowhere", "nobody"))
@@ -96,6 +110,7 @@ def make_app(
     operations: FakeOperations | None = None,
     health: FakeHealth | None = None,
     explanations: FakeExplanations | None = None,
+    replays: FakeReplays | None = None,
 ) -> FastAPI:
     """The application with fakes in the places that a test does not fill."""
     return create_app(
@@ -103,6 +118,7 @@ def make_app(
         operations=operations or FakeOperations(),
         health=health or FakeHealth(),
         explanations=explanations or FakeExplanations(),
+        replays=replays or FakeReplays(),
         api_key=KEY,
         clock=VirtualClock(NOW),
     )

@@ -11,6 +11,7 @@ from tests.support.api import (
     FakeExplanations,
     FakeHealth,
     FakeOperations,
+    FakeReplays,
     client_of,
     make_app,
     unreachable_database,
@@ -35,6 +36,7 @@ CLOSED = [
     ("GET", "/api/v1/signals"),
     ("GET", "/api/v1/signals/c9edf539-a9e3-4e16-a63e-fd5125d8bda5"),
     ("GET", "/api/v1/signals/c9edf539-a9e3-4e16-a63e-fd5125d8bda5/explanation"),
+    ("GET", "/api/v1/signals/c9edf539-a9e3-4e16-a63e-fd5125d8bda5/replay"),
     ("GET", "/api/v1/dead-letters"),
     ("GET", "/nothing/here"),
     ("GET", "/"),
@@ -89,6 +91,7 @@ async def test_a_key_beyond_ascii_works() -> None:
         operations=FakeOperations(),
         health=FakeHealth(),
         explanations=FakeExplanations(),
+        replays=FakeReplays(),
         api_key="ключ",
         clock=SystemClock(),
     )
@@ -117,6 +120,7 @@ def test_an_empty_key_is_refused_at_the_start() -> None:
             operations=FakeOperations(),
             health=FakeHealth(),
             explanations=FakeExplanations(),
+            replays=FakeReplays(),
             api_key="",
             clock=SystemClock(),
         )

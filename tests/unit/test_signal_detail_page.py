@@ -103,3 +103,27 @@ def test_an_explanation_follows_without_the_decision_or_says_why_there_is_none()
     assert "decided by" not in text
     assert "No model decided" in printed(signal_page.added({"error": "No model decided it."}), 80)
     assert printed(signal_page.added(None), 80) == ""
+
+
+def replayed(**changes: Any) -> str:
+    same = {"name": "probability_buy", "recorded": "0.3", "recomputed": "0.3", "identical": True}
+    other = {"name": "amount", "recorded": "250.75", "recomputed": "250.76", "identical": False}
+    known = {
+        "policy": "warmup", "model_version": None, "seed": "7", "identical": False, "refused_sides": ["sell"],
+        "values": [same, other],
+    }  # fmt: skip
+    return " ".join(printed(signal_detail_page.replay({**known, **changes}), 80).split())
+
+
+def test_a_replay_says_whether_it_is_identical_and_where_not() -> None:
+    text = replayed()
+    assert "differs: the warmup policy does not decide the same" in text
+    assert "the guards had taken sell out of the draw" in text
+    assert "probability buy 0.3 0.3 same" in text
+    assert "amount 250.75 250.76 differs" in text
+    assert "identical: v2 decides the same" in replayed(identical=True, model_version="v2", values=[])
+
+
+def test_a_replay_that_cannot_be_made_says_why() -> None:
+    assert replayed(error="exits are not drawn") == "Replay exits are not drawn"
+    assert list(signal_detail_page.replay(None)) == []

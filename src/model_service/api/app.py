@@ -10,7 +10,7 @@ from model_service.api import dead_letters, documentation, models, operational, 
 from model_service.api.auth import RequireApiKey, documented_key
 from model_service.api.middleware import BodyLimit, LastResort, SecurityHeaders
 from model_service.api.parameters import Context
-from model_service.api.ports import Explanations, HealthProbe, Operations
+from model_service.api.ports import Explanations, HealthProbe, Operations, Replays
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -21,6 +21,7 @@ def create_app(
     operations: Operations,
     health: HealthProbe,
     explanations: Explanations,
+    replays: Replays,
     api_key: str,
     clock: Clock,
 ) -> FastAPI:
@@ -31,6 +32,7 @@ def create_app(
         operations: carries out every change.
         health: answers /health and /readyz.
         explanations: asks models for their reasons.
+        replays: makes decisions again.
         api_key: what X-API-Key must hold.
         clock: the present moment of answers.
 
@@ -53,7 +55,7 @@ def create_app(
             Middleware(BodyLimit),
         ],
     )
-    app.state.context = Context(database, operations, health, clock, explanations)
+    app.state.context = Context(database, operations, health, clock, explanations, replays)
     app.include_router(operational.router)
     for router in (models.router, training.router, strategies.router, signals.router, dead_letters.router):
         app.include_router(router, dependencies=[Security(documented_key)])

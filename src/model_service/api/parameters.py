@@ -10,7 +10,7 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
-from model_service.api.ports import Explanations, HealthProbe, Operations
+from model_service.api.ports import Explanations, HealthProbe, Operations, Replays
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -24,6 +24,7 @@ class Context:
     health: HealthProbe
     clock: Clock
     explanations: Explanations
+    replays: Replays
 
 
 async def _context(request: Request) -> Context:

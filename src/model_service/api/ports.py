@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from model_service.services.explanations import ExplainedDecision
+from model_service.services.replay import Replayed
 
 TrainingType = Literal["full", "incremental"]
 RequestState = Literal["triggered", "queued"]
@@ -51,6 +52,14 @@ class Explanations(Protocol):
 
     async def explain(self, decision_id: UUID, version: str | None = None) -> ExplainedDecision:
         """What a version says of a stored decision; may raise `services.errors.OperationRefused`."""
+        ...
+
+
+class Replays(Protocol):
+    """Makes a recorded decision again. Costs the loading of a model, beside the event loop, and changes nothing."""
+
+    async def replay(self, signal_id: UUID) -> Replayed:
+        """The decision of a signal once more; may raise `services.errors.OperationRefused`."""
         ...
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from model_service.api.app import create_app
-from model_service.api.ports import Explanations, HealthProbe, Operations
+from model_service.api.ports import Explanations, HealthProbe, Operations, Replays
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -23,6 +23,7 @@ class QuietServer(uvicorn.Server):
         operations: Operations,
         health: HealthProbe,
         explanations: Explanations,
+        replays: Replays,
         key: str,
         clock: Clock,
     ) -> QuietServer:
@@ -32,6 +33,7 @@ class QuietServer(uvicorn.Server):
             operations=operations,
             health=health,
             explanations=explanations,
+            replays=replays,
             api_key=key,
             clock=clock,
         )

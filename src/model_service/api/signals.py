@@ -8,12 +8,13 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query
 from pydantic.json_schema import SkipJsonSchema
 
-from model_service.api import signal_detail
+from model_service.api import signal_detail, signal_replay
 from model_service.api.documentation import errors
 from model_service.api.parameters import DEFAULT_LIMIT, VERSION_PATTERN, GivenContext, Limit, Offset, StrategyFilter
 from model_service.api.schemas import Signal, SignalList, SignalOutcome
 from model_service.api.signal_detail import SignalDetail
 from model_service.api.signal_explanation import DecisionExplanation, answer
+from model_service.api.signal_replay import DecisionReplay
 from model_service.database import queries
 from model_service.database.signal_detail import stored_signal
 from model_service.services.errors import NotFound
@@ -56,6 +57,15 @@ async def explain_signal(
     `version`.
     """
     return answer(await context.explanations.explain(signal_id, version))
+
+
+@router.get("/{signal_id}/replay", summary="The decision made again", responses=errors(404, 409))
+async def replay_signal(context: GivenContext, signal_id: SignalId) -> DecisionReplay:
+    """From the stored features, seed, settings and version, by the code that decides; identical or where it differs.
+
+    409 for exits, which are not drawn, and for what too little was kept of.
+    """
+    return signal_replay.answer(await context.replays.replay(signal_id))
 
 
 def _signal(row: queries.Row) -> Signal:

@@ -133,5 +133,33 @@ def _outcomes(answer: Answer) -> RenderableType:
     return tables.section("Outcome", made, tables.line(note, tables.QUIET))
 
 
+def replay(answer: Answer | None) -> Iterator[RenderableType]:
+    """Whether the decision comes out as it did, and where not; or why it cannot be made again."""
+    if answer is None:
+        return
+    if "error" in answer:
+        yield tables.section("Replay", tables.line(answer["error"]))
+        return
+    asked = answer["model_version"] or f"the {answer['policy']} policy"
+    parts: list[RenderableType] = [_verdict(answer["identical"], asked)]
+    if answer["refused_sides"]:
+        sides = ", ".join(answer["refused_sides"])
+        parts.append(tables.line(f"the guards had taken {sides} out of the draw; that is not asked again"))
+    made = tables.table("", "recorded", "recomputed", "")
+    for item in answer["values"]:
+        mark = Text("same") if item["identical"] else Text("differs", tables.BAD)
+        made.add_row(
+            tables.words(harmless(item["name"])), harmless(item["recorded"]), harmless(item["recomputed"]), mark
+        )
+    yield tables.section("Replay", *parts, made)
+
+
+def _verdict(identical: bool, asked: str) -> Text:
+    if identical:
+        text = f"identical: {asked} decides the same from the stored bytes, to the last digit"
+        return tables.line(text, tables.GOOD)
+    return tables.line(f"differs: {asked} does not decide the same from the stored bytes", tables.BAD)
+
+
 def _return(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:+.3f} %"

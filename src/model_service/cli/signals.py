@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 import typer
 
 from model_service.cli.client import print_json, request
-from model_service.cli.errors import plain_errors
+from model_service.cli.errors import ExitCode, plain_errors
 
 signals_app = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
@@ -47,25 +47,37 @@ def show(
     with_explanation: Annotated[
         bool, typer.Option("--explain", help="Also what each feature added; asks the model in a child process.")
     ] = False,
+    with_replay: Annotated[
+        bool, typer.Option("--replay", help="Also decide it again from what was stored; exit code 1 when it differs.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show all that is known of a signal: market, features, guards, policy, order, fills, outcome."""
     with plain_errors():
         answer = request("GET", f"/api/v1/signals/{signal_id}")
-        explained = None
-        if with_explanation:
-            path = f"/api/v1/signals/{signal_id}/explanation"
-            explained = request("GET", path, answers=REFUSED, seconds=EXPLAIN_SECONDS)
+        explained = _also(signal_id, "explanation") if with_explanation else None
+        replayed = _also(signal_id, "replay") if with_replay else None
         if as_json:
-            print_json({**answer, **({"explanation": explained} if explained else {})})
-            return
-        from model_service.cli import signal_detail_page, signal_page, tables
+            more = {"explanation": explained, "replay": replayed}
+            print_json({**answer, **{name: value for name, value in more.items() if value is not None}})
+        else:
+            _show(answer, explained, replayed)
+    if replayed is not None and replayed.get("identical") is False:
+        raise typer.Exit(ExitCode.FAILED)
 
-        console = tables.make_console()
-        for part in signal_detail_page.page(answer):
-            console.print(part)
-        for part in signal_page.added(explained, ascii_only=console.options.ascii_only):
-            console.print(part)
+
+def _also(signal_id: UUID, what: str) -> Any:
+    """More of a signal; a refusal is an answer, since the rest can be shown all the same."""
+    return request("GET", f"/api/v1/signals/{signal_id}/{what}", answers=REFUSED, seconds=EXPLAIN_SECONDS)
+
+
+def _show(answer: Any, explained: Any, replayed: Any) -> None:
+    from model_service.cli import signal_detail_page, signal_page, tables
+
+    console = tables.make_console()
+    added = signal_page.added(explained, ascii_only=console.options.ascii_only)
+    for part in (*signal_detail_page.page(answer), *added, *signal_detail_page.replay(replayed)):
+        console.print(part)
 
 
 @signals_app.command()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from model_service.contracts.types import Side
 from model_service.database.connection import Database
 from model_service.database.queries import Row
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET
+from model_service.services.replay import RecordedOpening
 
 SIGNAL = """
     SELECT g.*, g.metadata -> 'exit' AS exit, v.model_type, v.trained_at, v.gate_passed, v.is_active,
@@ -59,13 +61,40 @@ async def stored_signal(database: Database, signal_id: UUID) -> StoredSignal | N
         orders = await connection.fetch(database.sql(ORDERS), str(signal_id))
         fills = await connection.fetch(database.sql(FILLS), signal_id)
         outcomes = await connection.fetch(database.sql(OUTCOMES), signal_id)
-    names = row["feature_names"]
-    if names is None and row["feature_set"] == FEATURE_SET:
-        names = FEATURE_NAMES
     return StoredSignal(
         row=dict(row),
-        feature_names=None if names is None else tuple(names),
+        feature_names=_names(dict(row)),
         orders=[dict(one) for one in orders],
         fills=[dict(one) for one in fills],
         outcomes=[dict(one) for one in outcomes],
     )
+
+
+class PostgresOpenings:
+    """The decisions of signals in PostgreSQL, to be made again."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def opening(self, signal_id: UUID) -> RecordedOpening | None:
+        """A signal's decision; None when there is no such signal. Raises DatabaseUnavailable."""
+        found = await self._database.fetchrow(SIGNAL, signal_id)
+        if found is None:
+            return None
+        row = dict(found)
+        same = ("signal_id", "strategy_id", "asset", "intent", "price", "amount", "confidence", "decided_at", "policy",
+                "model_version", "seed", "features", "evidence")  # fmt: skip
+        return RecordedOpening(
+            **{name: row[name] for name in same},
+            side=Side(row["side"]),
+            feature_names=_names(row),
+            probabilities={side: row[f"probability_{side.value}"] for side in Side},
+            expected_net_return=row["metadata"].get("expected_net_return"),
+        )
+
+
+def _names(row: Row) -> tuple[str, ...] | None:
+    names = row["feature_names"]
+    if names is None and row["feature_set"] == FEATURE_SET:
+        return FEATURE_NAMES
+    return None if names is None else tuple(names)

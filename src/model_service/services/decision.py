@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
@@ -58,6 +59,20 @@ def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
     if math.isfinite(snapshot.bid_size) and math.isfinite(snapshot.ask_size):
         message["orderbook_depth"] = {"bid_depth": snapshot.bid_size, "ask_depth": snapshot.ask_size}
     return message
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What was drawn: quote currency, and the action; None is no signal."""
+
+    amount: Decimal
+    side: Side | None
+
+
+def draw(strategy: StrategyDefinition, probabilities: ActionProbabilities, rng: random.Random) -> Draw:
+    """The amount, then the action. Their order is part of every record: the same seed has to give the same again."""
+    amount = draw_amount(strategy, rng)
+    return Draw(amount, draw_side(probabilities, rng.random()))
 
 
 def draw_side(probabilities: ActionProbabilities, uniform: float) -> Side | None:

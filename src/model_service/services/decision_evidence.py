@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from model_service.config.strategies import StrategyDefinition
 from model_service.market.snapshot import MarketSnapshot
 from model_service.policies.warmup import WARMUP_INDICATORS
 from model_service.services.guard_readings import GuardReading
 
-DECIDING_SETTINGS = (
-    "assets", "signals_per_minute", "randomness", "probability_floor", "minimum_amount", "maximum_amount",
-    "exploration_rate", "action_threshold",
-)  # fmt: skip
-"""All of a strategy that policies and the draw look at; a test holds that no other setting moves a decision."""
+
+class DecidingSettings(BaseModel):
+    """All of a strategy that policies and the draw look at; a replay has these and no others."""
+
+    model_config = ConfigDict(frozen=True)
+
+    assets: tuple[str, ...]
+    signals_per_minute: float
+    randomness: float
+    probability_floor: float
+    minimum_amount: Decimal
+    maximum_amount: Decimal
+    exploration_rate: float
+    action_threshold: float
+
 
 MARKET_VALUES = ("book_imbalance", "volatility")
 
@@ -25,7 +38,7 @@ def decision_evidence(
 ) -> dict[str, Any]:
     """As JSON. Numbers of the market are kept in full, since the features are rounded to float32."""
     return {
-        "settings": strategy.model_dump(mode="json", include=set(DECIDING_SETTINGS)),
+        "settings": strategy.model_dump(mode="json", include=set(DecidingSettings.model_fields)),
         "tick_seconds": tick_seconds,
         "market": {
             **_known({name: getattr(snapshot, name) for name in MARKET_VALUES}),

@@ -22,7 +22,7 @@ from model_service.policies.base import ActionProbabilities, Proposal
 from model_service.policies.exit import ExitDecision, decide_exit
 from model_service.policies.exit_state import ExitState, current
 from model_service.policies.reasons import Reason, ReasonCode
-from model_service.services.decision import decision_context, draw_amount, draw_side
+from model_service.services.decision import decision_context, draw
 from model_service.services.decision_evidence import decision_evidence
 from model_service.services.guard_readings import guard_readings
 from model_service.services.guards import GuardLimits, OpeningRequest, market_data_reason, refuse_opening
@@ -246,11 +246,11 @@ class SignalGenerator:
             return policy
         rng = random.Random(tick.seed)  # noqa: S311 - recorded randomness, not secrecy
         proposal = policy.propose(tick.strategy, tick.snapshot, tick.features, self._limits.tick_seconds)
-        amount = draw_amount(tick.strategy, rng)
+        drew = draw(tick.strategy, proposal.probabilities, rng)
+        amount, drawn = drew.amount, drew.side
         requests = self._requests(tick, amount)
         refused = {side: reason for side, one in requests.items() if (reason := refuse_opening(one)) is not None}
         allowed = proposal.probabilities.masked(refused)
-        drawn = draw_side(proposal.probabilities, rng.random())
         if drawn is None or drawn in refused:
             self._keep_none(tick, proposal, allowed, rng, decided)
             return proposal.none_reason if drawn is None else refused[drawn]
