@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -203,6 +203,16 @@ async def test_one_failing_strategy_does_not_silence_the_other() -> None:
     assert {decided.signal.strategy_id for decided in store.signals} == {"fine"}
     reasons = {tick.reason.code for tick in store.silent if tick.strategy_id == "broken"}
     assert reasons == {ReasonCode.DECISION_FAILED}
+
+
+async def test_a_book_that_cannot_be_read_silences_its_strategy_alone() -> None:
+    """Its features cannot be computed, before any policy is asked."""
+    broken = replace(held(), strategy_id="broken", entry_price=Decimal(0), quantity=Decimal("NaN"))
+    store = FakeStore(lots={("broken", "BTCUSDT"): [broken]})
+    source = generator(store, strategy(strategy_id="broken"), strategy(strategy_id="fine", signals_per_minute=60.0))
+    await run(source, 6)
+    assert {decided.signal.strategy_id for decided in store.signals} == {"fine"}
+    assert {tick.reason.code for tick in store.silent if tick.strategy_id == "broken"} == {ReasonCode.DECISION_FAILED}
 
 
 async def test_stale_market_data_silence_everything() -> None:

@@ -181,9 +181,8 @@ class SignalGenerator:
         return 0.0 if self._next_tick is None else max(0.0, (self._next_tick - now).total_seconds())
 
     def _tick_asset(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> None:
-        tick = self._tick(strategy, asset, decided)
         try:
-            outcome = self._decide(tick, decided)
+            outcome = self._decide(self._tick(strategy, asset, decided), decided)
         except (ArithmeticError, ValueError, KeyError, IndexError, RuntimeError) as error:
             # One strategy that fails must not silence the others.
             log.exception("decision_failed", strategy=strategy.strategy_id, asset=asset, error=str(error))
