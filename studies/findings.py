@@ -61,14 +61,14 @@ def share_at_most(study: str, promise: str, count: int, total: int, limit: float
     """Asked: a share of at most `limit`."""
     lower, upper = share_interval(count, total)
     share = count / total
-    return Finding(study, promise, f"<= {100 * limit:g} %", share, lower, upper, total, share <= limit, note)
+    return Finding(study, promise, f"<= {limit:g}", share, lower, upper, total, share <= limit, note)
 
 
 def share_at_least(study: str, promise: str, count: int, total: int, limit: float, note: str = "") -> Finding:
     """Asked: a share of at least `limit`."""
     lower, upper = share_interval(count, total)
     share = count / total
-    return Finding(study, promise, f">= {100 * limit:g} %", share, lower, upper, total, share >= limit, note)
+    return Finding(study, promise, f">= {limit:g}", share, lower, upper, total, share >= limit, note)
 
 
 def share_between(
@@ -77,7 +77,7 @@ def share_between(
     """Asked: a share from `allowed[0]` to `allowed[1]`; nothing where that is None."""
     lower, upper = share_interval(count, total)
     share = count / total
-    asked = f"{100 * allowed[0]:g} to {100 * allowed[1]:g} %" if allowed else ""
+    asked = f"{allowed[0]:g} to {allowed[1]:g}" if allowed else ""
     passed = allowed[0] <= share <= allowed[1] if allowed else None
     return Finding(study, promise, asked, share, lower, upper, total, passed, note)
 

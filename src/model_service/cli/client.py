@@ -33,7 +33,7 @@ def request(
     Raises CommandFailed, SettingsError.
     """
     settings, _ = load_settings(os.environ)
-    url = f"http://{settings.model_service_host}:{settings.model_service_port}{path}"
+    url = f"http://{settings.model_service_host}:{settings.model_service_port}{path.rstrip('?')}"
     data = json.dumps(body).encode() if body is not None else None
     headers = {"X-API-Key": _key(settings), "Content-Type": "application/json"}
     call = urllib.request.Request(url, data=data, headers=headers, method=method)
@@ -49,7 +49,8 @@ def request(
     except OSError as error:
         raise CommandFailed(
             ExitCode.DEPENDENCY_AWAY,
-            f"No service answers at {url}: {text.cause(error)}. Is `model-service run` running?",
+            f"No service answers at {url}: {text.cause(error)}. Is `model-service run` running, and on that port? "
+            "MODEL_SERVICE_PORT says where this command looks.",
         ) from error
 
 

@@ -178,7 +178,8 @@ def _version_lines(summary: Summary, bayes_accuracy: float | None) -> Iterable[s
     accuracy = number(version.test_accuracy)
     yield f"{version.version} of {version.strategy_id}: {word}; accuracy on its test rows {accuracy}"
     if bayes_accuracy is not None:
-        yield f"the best possible on the same rows (Bayes): {bayes_accuracy:.4g}"
+        luck = "on few rows luck may put a model ahead of it"
+        yield f"the best possible on the same rows (Bayes): {bayes_accuracy:.4g}; {luck}"
     failed = [condition for condition in version.gate if not condition.passed]
     for condition in failed:
         numbers = f"{number(condition.value)} against {number(condition.threshold)}"
