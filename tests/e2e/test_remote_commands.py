@@ -50,6 +50,8 @@ async def test_a_service_without_versions_says_so(open_folder: Path) -> None:
 
 
 async def test_a_service_that_is_away_is_said_in_plain_words() -> None:
-    code, output, errors = await ask(free_port(), "status")
+    port = free_port()
+    code, output, errors = await ask(port, "status")
     assert (code, output) == (5, "")
-    assert "/api/v1/strategies: Connection refused. Is `model-service run` running?" in errors
+    assert f"127.0.0.1:{port}/api/v1/strategies: Connection refused. Is `model-service run` running" in errors
+    assert "MODEL_SERVICE_PORT" in errors

@@ -49,7 +49,7 @@ def _enough(evaluation: Evaluation) -> list[GateCondition]:
         _at_least(1, "test rows of the rarer class", rarer, LEAST_ROWS_PER_CLASS),
         _at_least(1, "trades taken", int(np.sum(evaluation.taken)), LEAST_TRADES, floor),
         _at_least(1, "tenths of the time that hold rows", blocks, BLOCKS),
-        _at_least(1, "horizons that the test block spans", horizons, LEAST_HORIZONS, "pauses count as two"),
+        _at_least(1, "horizons that the test block spans", horizons, LEAST_HORIZONS, "a pause counts as two"),
     ]
 
 
