@@ -12,7 +12,8 @@ from model_service.cli.settings import usable_settings
 from model_service.config.exits import ExitParameters
 from model_service.config.hyperparameters import HYPERPARAMETERS, hyperparameter_fault
 from model_service.config.loading import ACCEPTED_BUT_UNUSED, OWN_PREFIXES, SettingsError, load_settings
-from model_service.config.settings import ModelType, Settings
+from model_service.config.settings import Settings
+from model_service.config.settings_learning import ModelType
 from model_service.config.strategies import StrategyDefinition, strategies_from
 from model_service.config.training import TrainingParameters
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model_service.config.exits import ExitParameters
 from model_service.config.label_rule import label_rule
-from model_service.config.settings import ModelType, Settings
+from model_service.config.settings import Settings
+from model_service.config.settings_learning import ModelType
 from model_service.config.training import TrainingParameters
 
 

@@ -1,0 +1,113 @@
+"""Settings of what is decided: strategies, signals, warm-up, exits."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from model_service.config.settings_platform import Names, PlatformSettings, names
+
+
+class TradingSettings(PlatformSettings):
+    """How signals are made and positions closed; of every strategy that has nothing of its own."""
+
+    # Strategies
+    trading_strategies: Names = Field(("default",), description="Names of the strategies, separated by commas.")
+    trading_assets: Names = Field(("BTCUSDT",), description="Assets of every strategy, separated by commas.")
+    trading_fee_rate: float = Field(0.00055, ge=-0.01, le=0.05, description="Fee per side as a fraction of notional.")
+    trading_min_order_amount: float = Field(10.0, gt=0, description="The exchange's minimum in quote currency.")
+    trading_max_position_amount: float = Field(
+        10000.0, gt=0, description="Largest position per strategy and asset, quote."
+    )
+    trading_decision_interval_seconds: float = Field(
+        5.0, ge=0.01, le=86_400, description="Time between two ticks of a strategy."
+    )
+    trading_order_lookup_enabled: bool = Field(
+        True,
+        description="Read the shared tables: fills and open orders from orders, positions. No effect when embedded.",
+    )
+    signal_expiry_seconds: float = Field(
+        30.0, ge=1, le=86_400, description="After this long a signal is no longer delivered."
+    )
+    signal_lost_after_seconds: float = Field(
+        30.0, gt=0, le=86_400, description="A published signal without an order at this age is reported lost."
+    )
+    signal_generation_rate_limit: float = Field(60.0, gt=0, description="Signals per minute and strategy.")
+    signal_generation_burst_allowance: int = Field(10, ge=1, description="Signals at once, when none came for a while.")
+    signal_generation_skip_if_open_order: bool = Field(
+        True, description="No opening while the asset has an open order."
+    )
+    signal_generation_check_opposite_orders_only: bool = Field(
+        False, description="Only an order of the other side counts."
+    )
+    signal_none_sample_rate: float = Field(0.1, gt=0, le=1, description="Share of draws of `none` that is stored.")
+
+    # Warm-up
+    warmup_mode_enabled: bool = Field(True, description="false: a strategy without a model is silent.")
+    warmup_signal_frequency: float = Field(1.0, gt=0, le=600, description="Signals per minute and strategy.")
+    warmup_randomness_level: float = Field(0.5, ge=0, le=1, description="0: heuristics alone; 1: a coin.")
+    warmup_probability_floor: float = Field(
+        0.1, gt=0, le=0.5, description="Least probability of each side, given a signal."
+    )
+    warmup_min_amount: float = Field(100.0, gt=0, description="Quote currency.")
+    warmup_max_amount: float = Field(1000.0, gt=0, description="Quote currency.")
+
+    # Exits
+    exit_strategy_enabled: bool = Field(True, description="Close positions at the barriers that define labels.")
+    take_profit_enabled: bool = Field(True, description="Whether the upper barrier exists.")
+    model_service_take_profit_pct: float = Field(3.0, gt=0, lt=1000, description="Percent of the entry price.")
+    stop_loss_enabled: bool = Field(True, description="Whether the lower barrier exists.")
+    stop_loss_threshold_pct: float = Field(-2.0, lt=0, gt=-100, description="Percent of the entry price, negative.")
+    take_profit_partial_exit: bool = Field(
+        False, description="true: at the take-profit only a part of a lot is closed; the other exits hold for the rest."
+    )
+    take_profit_partial_amount_pct: float = Field(50.0, gt=0, lt=100, description="That part, percent of the lot.")
+    trailing_stop_enabled: bool = Field(False, description="Whether a stop follows the best price since the entry.")
+    trailing_stop_activation_pct: float = Field(
+        2.0,
+        ge=0,
+        lt=1000,
+        description="It is armed once the best price lies so far beyond the mean entry price, percent of that.",
+    )
+    trailing_stop_distance_pct: float = Field(
+        1.0, gt=0, lt=100, description="So far behind the best price, percent of the mean entry price. Never loosened."
+    )
+    time_based_exit_enabled: bool = Field(
+        False, description="true: lots are held for TIME_BASED_EXIT_MAX_HOURS and not only until the horizon."
+    )
+    time_based_exit_max_hours: float = Field(24.0, gt=0, le=8760, description="A lot of this age is closed.")
+    time_based_exit_profit_target_pct: float = Field(
+        1.0,
+        ge=0,
+        lt=1000,
+        description="Profit that closes a lot sooner, from its first hour on, percent of the entry price; it falls "
+        "with the age to a tenth. 0: none does.",
+    )
+    exit_strategy_rate_limit: float | None = Field(
+        None,
+        gt=0,
+        le=6000,
+        description="Exit signals per minute and position; a stop does not wait after another kind of exit. "
+        "Unset: as often as the strategy ticks.",
+    )
+
+    @field_validator("trading_strategies", "trading_assets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return names(value)
+
+    @field_validator("trading_strategies")
+    @classmethod
+    def _strategies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or any(len(name) > 100 for name in value) or len(set(value)) != len(value):
+            raise ValueError("allowed: 1 or more different names of 1 to 100 characters, separated by commas")
+        return value
+
+    @field_validator("trading_assets")
+    @classmethod
+    def _assets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or any(not (asset.isascii() and asset.isalnum() and 4 <= len(asset) <= 20) for asset in value):
+            raise ValueError("allowed: assets of 4 to 20 letters and digits, separated by commas: BTCUSDT,ETHUSDT")
+        assets = tuple(asset.upper() for asset in value)
+        if len(set(assets)) != len(assets):
+            raise ValueError("an asset stands there twice; allowed: different assets, separated by commas")
+        return assets
