@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model_service.learning.dataset import Dataset
@@ -14,7 +16,7 @@ from model_service.learning.gate import judge
 from model_service.learning.incumbent import IncumbentModel
 from model_service.learning.scorecard import scorecard
 from model_service.models.artifact import LoadedModel
-from model_service.models.decision_rule import chosen_sides, would_take
+from model_service.models.decision_rule import chosen_sides, chosen_sign, would_take
 from model_service.models.intervals import MOVING_BLOCKS, Estimate
 from model_service.models.job import GateCondition
 from tests.support.evaluations import CALIBRATION, block, good, judged, says_first_feature
@@ -191,6 +193,12 @@ def test_the_better_side_is_taken_and_ties_go_to_buy() -> None:
     sides = np.array([1, 1, 1, -1, 1], dtype=np.int8)
     assert would_take(own, other, sides, 0.5).tolist() == [True, False, True, False, False]
     assert chosen_sides(own, other, sides, 0.5).tolist() == [1, -1, 1, 1, 0]
+
+
+@given(*[st.sampled_from([0.0, 0.4, 0.5, 0.6, 1.0, float("nan")])] * 2, st.sampled_from([0.5, 0.55, 0.6]))
+def test_one_decision_is_taken_as_many_are(buy: float, sell: float, floor: float) -> None:
+    rows = chosen_sides(np.array([buy]), np.array([sell]), np.array([1], dtype=np.int8), floor)
+    assert chosen_sign(buy, sell, floor) == rows[0]
 
 
 def test_evaluation_reads_both_sides_and_compares_with_the_native_model() -> None:

@@ -52,6 +52,14 @@ def test_any_choice_in_any_order_reads_its_own_columns(features: list[str], coun
     assert found.shape == (count, len(features) + 1)
     np.testing.assert_array_equal(found, np.reshape(by_hand(inputs, vectors, signs), found.shape))
     np.testing.assert_array_equal(vectors, before)
+    for vector in vectors:
+        twice = inputs.rows(np.stack([vector, vector]), np.array([1.0, -1.0]))
+        np.testing.assert_array_equal(inputs.both_sides(vector), twice)
+
+
+def test_one_vector_of_another_width_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(3,\) given"):
+        ModelInputs(["b"], [], VECTOR).both_sides(np.zeros(3, dtype=np.float32))
 
 
 def test_worked_by_hand() -> None:

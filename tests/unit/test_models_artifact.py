@@ -56,6 +56,16 @@ def test_it_predicts_what_tree_and_calibration_say() -> None:
     assert (model.feature_set, model.model_type, model.accuracy_at_threshold) == (FEATURE_SET, "xgboost", 0.8)
 
 
+def test_one_decision_is_two_rows_of_a_prediction() -> None:
+    model = load(artifact())
+    features = np.full(len(FEATURE_NAMES), np.nan, dtype=np.float32)
+    features[:3] = 0.25, -3.0, 1e-9
+    both, rows = model.predict_sides(features), model.predict(np.stack([features, features]), np.array([1, -1]))
+    assert both.probability == pytest.approx(tuple(rows.probability), abs=1e-15)
+    assert both.expected_net_return == pytest.approx(tuple(rows.expected_net_return), abs=1e-15)
+    assert both.probability[0] > both.probability[1]
+
+
 @pytest.mark.parametrize("name", ["serving.onnx", "calibration.json", "manifest.json"])
 def test_a_flipped_byte_is_found_by_the_hash(name: str) -> None:
     files = artifact()

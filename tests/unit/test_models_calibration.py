@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.calibration import _SigmoidCalibration
 from sklearn.isotonic import IsotonicRegression
@@ -143,3 +145,19 @@ def test_damaged_numbers_are_refused(change: dict[str, object]) -> None:
         Calibration.from_json(json.dumps({**good, **change}).encode())
     with pytest.raises(ValueError, match=r"."):
         Calibration.from_json(b"[]")
+
+
+CALIBRATIONS = [
+    Calibration("sigmoid", 0.5, 0.02, -0.01, 100, slope=0.7, intercept=-0.2),
+    Calibration("constant", 0.4, 0.02, -0.01, 100),
+    Calibration("isotonic", 0.5, 0.02, -0.01, 100, knot_scores=(0.2, 0.5, 0.9), knot_probabilities=(0.1, 0.1, 0.7)),
+    Calibration("isotonic", 0.5, 0.02, -0.01, 100, knot_scores=(0.5,), knot_probabilities=(0.3,)),
+]
+
+
+@given(st.sampled_from(CALIBRATIONS), st.floats(0, 1) | st.sampled_from([0.2, 0.5, 0.9]))
+def test_one_score_is_calibrated_as_many_are(calibration: Calibration, score: float) -> None:
+    many = calibration.probability(np.array([score]))
+    one = calibration.probability_of(score)
+    assert one == pytest.approx(many[0], abs=1e-14)
+    assert calibration.expected_net_return_of(one) == calibration.expected_net_return(np.array([one]))[0]

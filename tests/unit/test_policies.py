@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
+from model_service.models.artifact import SidePrediction
 from model_service.policies.base import ActionProbabilities, action_rate
 from model_service.policies.exit import ExitProposal, decide_exit
 from model_service.policies.exit_state import ExitCause
@@ -31,11 +31,10 @@ class FixedModel:
 
     def __init__(self, probability: tuple[float, float], expected: tuple[float, float], break_even: float) -> None:
         self.break_even = break_even
-        self._answer = SimpleNamespace(probability=np.array(probability), expected_net_return=np.array(expected))
+        self._answer = SidePrediction(probability, expected)
 
-    def predict(self, features: Any, side_signs: Any) -> Any:
-        assert features.shape == (2, 3)
-        assert list(side_signs) == [1, -1]
+    def predict_sides(self, features: Any) -> SidePrediction:
+        assert features.shape == (3,)
         return self._answer
 
 

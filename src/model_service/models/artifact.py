@@ -61,6 +61,14 @@ class Prediction:
     expected_net_return: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class SidePrediction:
+    """What the model says of one decision, (of buying, of selling); else as `Prediction`."""
+
+    probability: tuple[float, float]
+    expected_net_return: tuple[float, float]
+
+
 class LoadedModel:
     """A version in memory, ready to decide. Make it with `from_files`."""
 
@@ -118,6 +126,18 @@ class LoadedModel:
         inputs = self.inputs.rows(known, side_signs)
         (probabilities,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: inputs})
         return np.asarray(probabilities, dtype=np.float64)[:, 1]
+
+    def predict_sides(self, features: NDArray[np.float32]) -> SidePrediction:
+        """Both sides of one decision, in one call of the graph: what `predict` says, for a fraction of its cost.
+
+        Args:
+            features: one vector in today's order, not aligned, float32 (F,); NaN is unknown, and nothing is infinite.
+        """
+        (probabilities,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: self.inputs.both_sides(features)})
+        buy, sell = probabilities[:, 1].tolist()
+        up, down = self.calibration.probability_of(buy), self.calibration.probability_of(sell)
+        expected = self.calibration.expected_net_return_of
+        return SidePrediction((up, down), (expected(up), expected(down)))
 
     def predict(self, features: NDArray[np.float32], side_signs: NDArray[Any]) -> Prediction:
         """Probability and expected net return of trading n times on a side.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -54,6 +55,20 @@ class Calibration:
             return np.interp(values, self.knot_scores, self.knot_probabilities)
         return np.full(values.shape, self.base_rate)
 
+    def probability_of(self, score: float) -> float:
+        """`probability` of one score, without the cost of arrays: a decision asks for two."""
+        if self.method == "sigmoid":
+            inside = min(max(score, SCORE_FLOOR), 1.0 - SCORE_FLOOR)
+            odds = math.log(inside) - math.log1p(-inside)
+            return 0.5 * (1.0 + math.tanh(0.5 * (self.slope * odds + self.intercept)))
+        if self.method == "isotonic":
+            return _interpolated(score, self.knot_scores, self.knot_probabilities)
+        return self.base_rate
+
+    def expected_net_return_of(self, probability: float) -> float:
+        """`expected_net_return` of one probability."""
+        return probability * self.mean_return_of_wins + (1.0 - probability) * self.mean_return_of_losses
+
     def expected_net_return(self, probability: Floats) -> Floats:
         """E = p * mean(net | y = 1) + (1 - p) * mean(net | y = 0), float64 (n,); costs are in the labels already."""
         return probability * self.mean_return_of_wins + (1.0 - probability) * self.mean_return_of_losses
@@ -64,7 +79,7 @@ class Calibration:
         spread = self.mean_return_of_wins - self.mean_return_of_losses
         if spread <= 0:
             return 0.0 if self.mean_return_of_losses > 0 else 1.0
-        return float(np.clip(-self.mean_return_of_losses / spread, 0.0, 1.0))
+        return min(1.0, max(0.0, -self.mean_return_of_losses / spread))
 
     def to_json(self) -> bytes:
         """The content of `calibration.json`; the same numbers give the same bytes."""
@@ -88,6 +103,18 @@ def log_odds(scores: Floats) -> Floats:
 def sigmoid(values: Floats) -> Floats:
     """1 / (1 + exp(-v)) without overflow, float64 (n,)."""
     return 0.5 * (1.0 + np.tanh(0.5 * values))
+
+
+def _interpolated(value: float, knots: tuple[float, ...], heights: tuple[float, ...]) -> float:
+    """As np.interp: linear between the knots, level outside."""
+    after = bisect_right(knots, value)
+    if after == 0:
+        return heights[0]
+    if after == len(knots):
+        return heights[-1]
+    left, right = after - 1, after
+    slope = (heights[right] - heights[left]) / (knots[right] - knots[left])
+    return slope * (value - knots[left]) + heights[left]
 
 
 def _typed(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,13 @@ def would_take(
     return taken
 
 
+def chosen_sign(buy: float, sell: float, floor: float) -> int:
+    """As `would_take`, for one decision: 1 to buy, -1 to sell, 0 for neither."""
+    if buy >= sell:
+        return 1 if buy >= floor else 0
+    return -1 if sell > buy and sell >= floor else 0
+
+
 def chosen_sides(
     own: NDArray[np.float64], other: NDArray[np.float64], side_signs: NDArray[np.int8], floor: float
 ) -> NDArray[np.int8]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,6 @@ from numpy.typing import NDArray
 from model_service.market.snapshot import NAN, MarketSnapshot
 from model_service.models.inputs import ModelInputs, Vector
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _SECONDS_PER_DAY = 86_400.0
 _DAYS_PER_WEEK = 7.0
 
@@ -70,9 +71,12 @@ def feature_vector(snapshot: MarketSnapshot, context: DecisionContext) -> Vector
         computed = [feature.compute(snapshot, context) for feature in FEATURES]
     except (ArithmeticError, ValueError):
         computed = [_value_or_nan(feature, snapshot, context) for feature in FEATURES]
-    values = np.array(computed, dtype=np.float64)
-    values[~(np.abs(values) <= _FLOAT32_MAX)] = np.nan
-    return values.astype(np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and that is unknown
+        values = np.array(computed, dtype=np.float32)
+    infinite = np.isinf(values)
+    if infinite.any():
+        values[infinite] = np.nan
+    return values
 
 
 def align_to_side(features: Vector, side_signs: NDArray[np.generic], out: Vector | None = None) -> Vector:
@@ -153,13 +157,22 @@ def _range_over_volatility(snapshot: MarketSnapshot, _: DecisionContext) -> floa
     return _ratio(snapshot.indicators.get("atr_14", NAN), snapshot.volatility)
 
 
-def _day_angle(snapshot: MarketSnapshot) -> float:
-    at = snapshot.at
-    return 2.0 * math.pi * (at.hour * 3600 + at.minute * 60 + at.second + at.microsecond * 1e-6) / _SECONDS_PER_DAY
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Time of day and of week as points on a circle."""
+
+    day_sin: float
+    day_cos: float
+    week_sin: float
+    week_cos: float
 
 
-def _week_angle(snapshot: MarketSnapshot) -> float:
-    return (2.0 * math.pi * snapshot.at.weekday() + _day_angle(snapshot)) / _DAYS_PER_WEEK
+@lru_cache(maxsize=8)
+def _clock(at: datetime) -> _Clock:
+    # Every strategy and asset of a tick asks for the same moment.
+    day = 2.0 * math.pi * (at.hour * 3600 + at.minute * 60 + at.second + at.microsecond * 1e-6) / _SECONDS_PER_DAY
+    week = (2.0 * math.pi * at.weekday() + day) / _DAYS_PER_WEEK
+    return _Clock(math.sin(day), math.cos(day), math.sin(week), math.cos(week))
 
 
 def _price_since_entry(_: MarketSnapshot, context: DecisionContext) -> float:
@@ -211,10 +224,10 @@ FEATURES: tuple[Feature, ...] = (
     _directional("book_imbalance", lambda snapshot, _: snapshot.book_imbalance),
     _directional("microprice_offset", _microprice_offset),
     _symmetric("spread_percent", lambda snapshot, _: snapshot.spread_percent),
-    _symmetric("time_of_day_sin", lambda snapshot, _: math.sin(_day_angle(snapshot))),
-    _symmetric("time_of_day_cos", lambda snapshot, _: math.cos(_day_angle(snapshot))),
-    _symmetric("day_of_week_sin", lambda snapshot, _: math.sin(_week_angle(snapshot))),
-    _symmetric("day_of_week_cos", lambda snapshot, _: math.cos(_week_angle(snapshot))),
+    _symmetric("time_of_day_sin", lambda snapshot, _: _clock(snapshot.at).day_sin),
+    _symmetric("time_of_day_cos", lambda snapshot, _: _clock(snapshot.at).day_cos),
+    _symmetric("day_of_week_sin", lambda snapshot, _: _clock(snapshot.at).week_sin),
+    _symmetric("day_of_week_cos", lambda snapshot, _: _clock(snapshot.at).week_cos),
     _directional("position_share", lambda _, context: context.position_share),
     _symmetric("position_size", lambda _, context: abs(context.position_share)),
     _symmetric("position_return", lambda _, context: context.position_return),

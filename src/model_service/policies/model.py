@@ -9,12 +9,11 @@ from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.models.artifact import LoadedModel
-from model_service.models.decision_rule import action_floor, would_take
+from model_service.models.decision_rule import action_floor, chosen_sign
 from model_service.policies.base import ActionProbabilities, Proposal, action_rate
 from model_service.policies.reasons import Reason, ReasonCode
 
 SIDES = (Side.BUY, Side.SELL)
-SIDE_SIGNS = np.array([side.sign for side in SIDES], dtype=np.int8)
 
 
 class ModelPolicy:
@@ -34,23 +33,20 @@ class ModelPolicy:
         self, strategy: StrategyDefinition, snapshot: MarketSnapshot, features: NDArray[np.float32], tick_seconds: float
     ) -> Proposal:
         """Probabilities for one asset at one tick; both sides in one call of the model."""
-        prediction = self.model.predict(np.stack([features, features]), SIDE_SIGNS)
-        probability = {side: float(prediction.probability[index]) for index, side in enumerate(SIDES)}
-        expected = {side: float(prediction.expected_net_return[index]) for index, side in enumerate(SIDES)}
+        prediction = self.model.predict_sides(features)
         floor = action_floor(self.model.break_even, strategy.action_threshold)
-        taken = would_take(prediction.probability, prediction.probability[::-1], SIDE_SIGNS, floor)
-        chosen = {side for index, side in enumerate(SIDES) if taken[index]}
+        chosen = chosen_sign(*prediction.probability, floor)
         rate = action_rate(strategy, tick_seconds)
         explore = rate * strategy.exploration_rate / 2.0
         exploit = rate * (1.0 - strategy.exploration_rate)
-        by_side = {side: explore + (exploit if side in chosen else 0.0) for side in SIDES}
+        by_side = {side: explore + (exploit if side.sign == chosen else 0.0) for side in SIDES}
         return Proposal(
             policy=self.name,
             probabilities=ActionProbabilities(by_side[Side.BUY], by_side[Side.SELL]),
-            confidence=probability,
-            none_reason=_why_none(bool(chosen), rate, max(probability.values()), floor),
+            confidence=dict(zip(SIDES, prediction.probability, strict=True)),
+            none_reason=_why_none(chosen != 0, rate, max(prediction.probability), floor),
             model_version=self.version,
-            expected_net_return=expected,
+            expected_net_return=dict(zip(SIDES, prediction.expected_net_return, strict=True)),
         )
 
 

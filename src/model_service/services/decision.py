@@ -30,21 +30,28 @@ def decision_context(
     now: datetime,
 ) -> DecisionContext:
     """What the features need beside the market: our own position, orders and recent executions."""
-    quantity = sum((lot.side.sign * lot.remaining_quantity for lot in lots), Decimal(0))
-    cost = sum((lot.remaining_quantity * lot.entry_price for lot in lots), Decimal(0))
-    size = abs(quantity)
-    unrealised = float(quantity) * snapshot.price / float(cost) - math.copysign(1.0, quantity) if size else 0.0
+    unrealised, share = (0.0, 0.0) if not lots else _position(strategy, snapshot, lots)
+    buys = sum(order.side is Side.BUY for order in orders)
     return DecisionContext(
-        position_share=float(quantity) * snapshot.price / float(strategy.maximum_position_amount),
+        position_share=share,
         position_return=unrealised,
         position_age_seconds=(now - lots[0].opened_at).total_seconds() if lots else math.nan,
-        open_buy_orders=float(sum(order.side is Side.BUY for order in orders)),
-        open_sell_orders=float(sum(order.side is Side.SELL for order in orders)),
+        open_buy_orders=float(buys),
+        open_sell_orders=float(len(orders) - buys),
         recent_slippage_percent=statistics.slippage_percent,
         recent_fee_percent=statistics.fee_percent,
         recent_fill_ratio=statistics.fill_ratio,
         recent_win_rate=statistics.win_rate,
     )
+
+
+def _position(strategy: StrategyDefinition, snapshot: MarketSnapshot, lots: Sequence[Lot]) -> tuple[float, float]:
+    """Unrealised return, a fraction, and signed share of the position limit."""
+    quantity = sum((lot.side.sign * lot.remaining_quantity for lot in lots), Decimal(0))
+    cost = sum((lot.remaining_quantity * lot.entry_price for lot in lots), Decimal(0))
+    size = abs(quantity)
+    unrealised = float(quantity) * snapshot.price / float(cost) - math.copysign(1.0, quantity) if size else 0.0
+    return unrealised, float(quantity) * snapshot.price / float(strategy.maximum_position_amount)
 
 
 def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
