@@ -88,7 +88,8 @@ INSERT_NONE = """
 COUNT_SILENCE = """
     INSERT INTO model_service.decision_counts AS counts
         (strategy_id, asset, reason, minute, occurrences, last_value, last_threshold)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    SELECT * FROM unnest(
+        $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::float8[], $7::float8[])
     ON CONFLICT (strategy_id, asset, reason, minute) DO UPDATE
     SET occurrences = counts.occurrences + excluded.occurrences,
         last_value = excluded.last_value, last_threshold = excluded.last_threshold
@@ -152,7 +153,7 @@ class PostgresDecisionStore:
         writes = [
             (INSERT_SIGNAL, [_signal_row(decided) for decided in signals]),
             (INSERT_NONE, [_none_row(draw) for draw in nones]),
-            (COUNT_SILENCE, _count_rows(silent)),
+            (COUNT_SILENCE, [_count_columns(silent)] if silent else []),
             (KEEP_EXIT_STATE, [exit_state_row(key, state) for key, state in sorted((exit_states or {}).items())]),
         ]
         writes = [(text, rows) for text, rows in writes if rows]
@@ -220,15 +221,17 @@ def _none_row(draw: NoneDraw) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _count_rows(silent: Sequence[SilentTick]) -> list[tuple[Any, ...]]:
+def _count_columns(silent: Sequence[SilentTick]) -> list[tuple[Any, ...]]:
+    """The seven columns of the counts, for one statement: a tick of many strategies counts a thousand silences."""
     groups: dict[tuple[str, str, str, datetime], list[SilentTick]] = defaultdict(list)
     for tick in silent:
         minute = tick.at.replace(second=0, microsecond=0)
         groups[tick.strategy_id, tick.asset, tick.reason.code.value, minute].append(tick)
     # In one order always, so that two writers cannot lock each other's rows crosswise.
-    return [
+    rows = [
         (*key, len(ticks), ticks[-1].reason.value, ticks[-1].reason.threshold) for key, ticks in sorted(groups.items())
     ]
+    return list(zip(*rows, strict=True))
 
 
 def _number(value: float | None) -> float:

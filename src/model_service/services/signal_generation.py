@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections import defaultdict
@@ -135,6 +136,8 @@ class SignalGenerator:
         for strategy in self.strategies:
             for asset in strategy.assets:
                 self._tick_asset(strategy, asset, decided)
+            # Market data, executions and HTTP get their turn between two strategies; the snapshots are taken already.
+            await asyncio.sleep(0)
         return await self._record(decided)
 
     async def _look_at_exits(self, now: datetime) -> Sequence[DecidedSignal]:
