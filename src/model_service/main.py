@@ -14,6 +14,7 @@ from urllib.parse import quote
 import structlog
 
 from model_service.config.clock import Clock, Identifiers, RandomIdentifiers, SystemClock
+from model_service.config.doubts import doubts
 from model_service.config.extras import missing_for_dask, missing_for_search
 from model_service.config.settings import Settings
 from model_service.config.strategies import StrategyDefinition, strategies_from
@@ -96,6 +97,8 @@ async def build_service(
     embedded, address = await _database_address(settings, durable)
     # In virtual time nothing may depend on how fast the machine is, and the database is the service's own.
     in_real_time = isinstance(clock, SystemClock)
+    if in_real_time:
+        _warn(settings, strategies)
     database = Database(address, pool_size=settings.model_service_database_pool_size, watched=in_real_time)
     try:
         return Service(
@@ -114,6 +117,12 @@ async def build_service(
         if embedded is not None:
             await embedded.stop()
         raise
+
+
+def _warn(settings: Settings, strategies: Sequence[StrategyDefinition]) -> None:
+    limits = settings.trading_decision_interval_seconds, settings.signal_generation_rate_limit
+    for doubt in doubts(strategies, *limits):
+        log.warning("setting_out_of_reach", detail=doubt)
 
 
 async def serve(settings: Settings) -> None:

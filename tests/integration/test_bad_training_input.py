@@ -133,7 +133,7 @@ async def assert_the_same_speaks(house: House) -> None:
     row = await house.registry.active(STRATEGY)
     assert row is not None
     assert row.version == house.active
-    assert house.modes.policy(STRATEGY).version == house.active  # type: ignore[union-attr]
+    assert house.modes.policy(STRATEGY, NOON).version == house.active  # type: ignore[union-attr]
     assert not [path for path in house.files.root.iterdir() if path.name.startswith(".run-")]
 
 

@@ -39,7 +39,7 @@ class Moody:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
 
-    def policy(self, strategy_id: str) -> Any:
+    def policy(self, strategy_id: str, now: datetime) -> Any:
         return self._rng.choice([WarmupPolicy(), WarmupPolicy(), Reason(ReasonCode.PAUSED), Failing()])
 
     def mode(self, strategy_id: str) -> str:

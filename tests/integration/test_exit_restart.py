@@ -78,7 +78,7 @@ class DyingStore(PostgresDecisionStore):
 class Paused:
     """Nobody opens: what is opened comes from the test."""
 
-    def policy(self, strategy_id: str) -> Reason:
+    def policy(self, strategy_id: str, now: datetime) -> Reason:
         return Reason(ReasonCode.PAUSED)
 
     def mode(self, strategy_id: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from model_service.config.clock import SeededIdentifiers, VirtualClock
 from model_service.database.connection import Database, DatabaseUnavailable
@@ -50,11 +52,12 @@ class House:
         self.registry = PostgresRegistry(database)
         self.candidate, self.contents = artifact
         self._identifiers = SeededIdentifiers(1)
+        self.strategies = [strategy()]
         self.restart()
 
     def restart(self) -> None:
         """Modes as a new process would have them before `restore`."""
-        self.modes = Modes([strategy()], self.registry, self.files, warmup=True)
+        self.modes = Modes(self.strategies, self.registry, self.files, warmup=True)
         unused: Any = None
         self.operations = ServiceOperations(self.modes, self.registry, unused, unused, VirtualClock(NOON))
 
@@ -82,7 +85,7 @@ class House:
 
     async def speaking(self) -> str | None:
         """The version that decides now, by the policy; the row must agree."""
-        policy = self.modes.policy(NAME)
+        policy = self.modes.policy(NAME, NOON)
         row = await self.registry.active(NAME)
         version = policy.version if isinstance(policy, ModelPolicy) else None
         assert version == (row.version if row else None)
@@ -110,7 +113,7 @@ def house(database: Database, tmp_path: Path, artifact: tuple[Candidate, dict[st
 
 async def test_activation_changes_mode_policy_row_and_history(house: House, database: Database) -> None:
     await house.modes.restore(NOON)
-    assert isinstance(house.modes.policy(NAME), WarmupPolicy)
+    assert isinstance(house.modes.policy(NAME, NOON), WarmupPolicy)
     version = await house.add()
     await house.activate(version)
     assert await house.speaking() == version
@@ -172,7 +175,7 @@ async def test_a_version_of_an_older_list_of_features_speaks_on(house: House) ->
     house.restart()
     await house.modes.restore(NOON)
     assert await house.speaking() == older
-    policy = house.modes.policy(NAME)
+    policy = house.modes.policy(NAME, NOON)
     assert isinstance(policy, ModelPolicy)
     vector = np.zeros(len(FEATURE_NAMES), np.float32)
     assert policy.propose(strategy(), snapshot(), vector, 5.0).model_version == older
@@ -222,7 +225,7 @@ async def test_pause_survives_a_restart_and_resume_returns_to_the_model(house: H
     await house.operations.pause(NAME, "test", "holiday")
     house.restart()
     await house.modes.restore(NOON)
-    assert house.modes.policy(NAME) == Reason(ReasonCode.PAUSED)
+    assert house.modes.policy(NAME, NOON) == Reason(ReasonCode.PAUSED)
     await house.operations.resume(NAME, "test", "back")
     assert await house.speaking() == version
 
@@ -278,7 +281,7 @@ async def test_a_change_whose_answer_was_lost_is_taken_from_the_database(
             with pytest.raises(DatabaseUnavailable):
                 await house.operations.pause(NAME, "test", "test")
             await house.modes.settle(NOON)
-            assert house.modes.policy(NAME) == Reason(ReasonCode.PAUSED)
+            assert house.modes.policy(NAME, NOON) == Reason(ReasonCode.PAUSED)
         finally:
             await distant.close()
     assert await database.fetchval("SELECT count(*) FROM model_service.activations") == 1
@@ -304,3 +307,32 @@ async def test_a_change_that_did_not_take_effect_is_forgotten(
             assert speaking.version == first
         finally:
             await distant.close()
+
+
+async def test_a_warmup_ends_by_its_duration_counted_over_restarts_and_says_so_once(house: House) -> None:
+    house.strategies = [strategy(warmup_duration_hours=2.0)]
+    house.restart()
+    await house.modes.restore(NOON)
+    house.restart()
+    await house.modes.restore(NOON + timedelta(hours=1.5))
+    just_before, over = NOON + timedelta(hours=1.999), NOON + timedelta(hours=2)
+    assert isinstance(house.modes.policy(NAME, just_before), WarmupPolicy)
+    with capture_logs() as logs:
+        assert house.modes.policy(NAME, over) == Reason(ReasonCode.WARMUP_EXPIRED, 2.0, 2.0)
+        later = house.modes.policy(NAME, over + timedelta(hours=1))
+    assert later == Reason(ReasonCode.WARMUP_EXPIRED, 3.0, 2.0)
+    assert [line["event"] for line in logs] == ["warmup_expired"]
+
+
+async def test_a_resume_begins_a_new_warmup_and_a_model_is_not_asked_for_its_age(house: House) -> None:
+    house.strategies = [strategy(warmup_duration_hours=2.0)]
+    house.restart()
+    await house.modes.restore(NOON)
+    over = NOON + timedelta(hours=5)
+    await house.modes.pause(NAME, actor="test", reason="", now=over)
+    assert house.modes.policy(NAME, over) == Reason(ReasonCode.PAUSED)
+    await house.modes.resume(NAME, actor="test", reason="", now=over)
+    assert isinstance(house.modes.policy(NAME, over + timedelta(hours=1)), WarmupPolicy)
+    assert isinstance(house.modes.policy(NAME, over + timedelta(hours=2)), Reason)
+    await house.activate(await house.add())
+    assert isinstance(house.modes.policy(NAME, over + timedelta(hours=90)), ModelPolicy)

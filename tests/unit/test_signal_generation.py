@@ -93,7 +93,7 @@ class FakeModes:
 
     by_strategy: dict[str, Any] = field(default_factory=dict)
 
-    def policy(self, strategy_id: str) -> Policy | Reason:
+    def policy(self, strategy_id: str, now: datetime) -> Policy | Reason:
         answer: Policy | Reason = self.by_strategy.get(strategy_id, WarmupPolicy())
         return answer
 

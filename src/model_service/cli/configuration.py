@@ -8,8 +8,10 @@ import typer
 
 from model_service.cli.errors import plain_errors
 from model_service.cli.settings import usable_settings
+from model_service.config.doubts import doubts
 from model_service.config.loading import load_settings
 from model_service.config.settings import Settings
+from model_service.config.strategies import strategies_from
 
 config_app = typer.Typer(no_args_is_help=True)
 
@@ -18,8 +20,9 @@ config_app = typer.Typer(no_args_is_help=True)
 def check() -> None:
     """Check the settings, without asking any server; exit code 4 and one line per fault when they cannot be used."""
     with plain_errors():
-        _, warnings = usable_settings(os.environ)
-        for warning in warnings:
+        settings, warnings = usable_settings(os.environ)
+        limits = settings.trading_decision_interval_seconds, settings.signal_generation_rate_limit
+        for warning in (*warnings, *doubts(strategies_from(settings), *limits)):
             typer.echo(f"warning: {warning}")
         typer.echo("settings are usable")
 

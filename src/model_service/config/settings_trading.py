@@ -48,6 +48,12 @@ class TradingSettings(PlatformSettings):
     warmup_probability_floor: float = Field(
         0.1, gt=0, le=0.5, description="Least probability of each side, given a signal."
     )
+    warmup_duration_hours: float | None = Field(
+        None,
+        gt=0,
+        description="A warm-up of this age opens nothing more, exits go on; a resume or a fallback begins a new one. "
+        "Unset: no end.",
+    )
     warmup_min_amount: float = Field(100.0, gt=0, description="Quote currency.")
     warmup_max_amount: float = Field(1000.0, gt=0, description="Quote currency.")
 

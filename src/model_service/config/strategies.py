@@ -31,6 +31,7 @@ class StrategyDefinition(BaseModel):
     signals_per_minute: float = Field(gt=0)
     randomness: float = Field(ge=0, le=1)
     probability_floor: float = Field(gt=0, le=0.5)
+    warmup_duration_hours: float | None = Field(None, gt=0)
     minimum_amount: Decimal = Field(gt=0)
     maximum_amount: Decimal = Field(gt=0)
     exchange_minimum_amount: Decimal = Field(gt=0)
@@ -84,6 +85,7 @@ def _strategy(settings: Settings, name: str) -> StrategyDefinition:
         signals_per_minute=settings.warmup_signal_frequency,
         randomness=settings.warmup_randomness_level,
         probability_floor=settings.warmup_probability_floor,
+        warmup_duration_hours=settings.warmup_duration_hours,
         minimum_amount=Decimal(str(settings.warmup_min_amount)),
         maximum_amount=Decimal(str(settings.warmup_max_amount)),
         exchange_minimum_amount=Decimal(str(settings.trading_min_order_amount)),

@@ -56,6 +56,7 @@ INSERT_ACTIVATION = """
         (strategy_id, version, previous_version, actor, reason, forced, activated_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
+IN_MODE_SINCE = "SELECT strategy_id, since FROM model_service.strategy_modes"
 MODES = "SELECT strategy_id, mode FROM model_service.strategy_modes"
 TRANSITION = """
     WITH before AS (SELECT mode FROM model_service.strategy_modes WHERE strategy_id = $1),
@@ -167,6 +168,10 @@ class PostgresRegistry:
     async def modes(self) -> Mapping[str, str]:
         """Mode by strategy."""
         return {row["strategy_id"]: row["mode"] for row in await self._database.fetch(MODES)}
+
+    async def in_mode_since(self) -> Mapping[str, datetime]:
+        """When each strategy entered its mode, by strategy."""
+        return {row["strategy_id"]: row["since"] for row in await self._database.fetch(IN_MODE_SINCE)}
 
     async def set_mode(
         self, strategy_id: str, mode: str, reason: str, evidence: Mapping[str, Any], now: datetime

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model_service.config.doubts import LARGEST_ACTION_RATE
 from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
@@ -68,7 +69,7 @@ class Policy(Protocol):
 def action_rate(strategy: StrategyDefinition, tick_seconds: float) -> float:
     """Probability that a tick of one asset acts at all, so that the strategy makes its signals per minute on average.
 
-    At most 0.95: a draw of `none` stays possible, which off-policy values need.
+    At most LARGEST_ACTION_RATE; `config.doubts` warns where that keeps a strategy under its frequency.
     """
     per_tick = strategy.signals_per_minute * tick_seconds / 60.0 / len(strategy.assets)
-    return min(0.95, per_tick)
+    return min(LARGEST_ACTION_RATE, per_tick)

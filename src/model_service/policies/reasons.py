@@ -11,6 +11,7 @@ class ReasonCode(StrEnum):
 
     PAUSED = "paused"
     WARMUP_DISABLED = "warmup_disabled"
+    WARMUP_EXPIRED = "warmup_expired"
     MARKET_DATA_MISSING = "market_data_missing"
     MARKET_DATA_STALE = "market_data_stale"
     EXIT_PENDING = "exit_pending"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,14 @@ class WarmupPolicy:
             confidence={Side.BUY: buy, Side.SELL: 1.0 - buy},
             none_reason=Reason(ReasonCode.NOT_DRAWN, rate, 1.0),
         )
+
+
+def warmup_expired(duration_hours: float | None, since: datetime, now: datetime) -> Reason | None:
+    """Why a warm-up that began at `since` opens nothing more; None while it may."""
+    hours = (now - since).total_seconds() / 3600.0
+    if duration_hours is None or hours < duration_hours:
+        return None
+    return Reason(ReasonCode.WARMUP_EXPIRED, hours, duration_hours)
 
 
 def buy_leaning(snapshot: MarketSnapshot) -> float:

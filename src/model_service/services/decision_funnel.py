@@ -91,7 +91,11 @@ DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
         (ReasonCode.MARKET_DATA_MISSING, ReasonCode.MARKET_DATA_STALE),
     ),
     (EXIT_STEP, "Is no position due to be closed?", (ReasonCode.EXIT_PENDING, ReasonCode.EXIT_COOLDOWN)),
-    ("mode", "May anybody open a position?", (ReasonCode.PAUSED, ReasonCode.WARMUP_DISABLED)),
+    (
+        "mode",
+        "May anybody open a position?",
+        (ReasonCode.PAUSED, ReasonCode.WARMUP_DISABLED, ReasonCode.WARMUP_EXPIRED),
+    ),
     ("policy", "Does the policy want to trade?", (ReasonCode.MODEL_ABSTAINS, ReasonCode.NOT_DRAWN)),
     ("book", "Is the order book valid?", (ReasonCode.BOOK_INVALID,)),
     ("open_order", "Is no order of the asset open?", (ReasonCode.OPEN_ORDER,)),

@@ -15,7 +15,7 @@ from model_service.models.artifact import ArtifactDamaged
 from model_service.policies.base import Policy
 from model_service.policies.model import ModelPolicy
 from model_service.policies.reasons import Reason, ReasonCode
-from model_service.policies.warmup import WarmupPolicy
+from model_service.policies.warmup import WarmupPolicy, warmup_expired
 from model_service.services.errors import NotFound
 from model_service.services.ports import ModelFiles, ModelVersion, RegistryStore
 
@@ -39,6 +39,8 @@ class Modes:
         self._models: dict[str, ModelPolicy] = {}
         self._active: dict[str, ModelVersion] = {}
         self._modes: dict[str, str] = {}
+        self._since: dict[str, datetime] = {}
+        self._expired: set[str] = set()
         # People and the quality watch change modes side by side; each change is seen whole or not at all.
         self._lock = asyncio.Lock()
         self._unsettled: set[str] = set()
@@ -51,14 +53,25 @@ class Modes:
         """The version that speaks, whatever the mode."""
         return self._active.get(strategy_id)
 
-    def policy(self, strategy_id: str) -> Policy | Reason:
+    def policy(self, strategy_id: str, now: datetime) -> Policy | Reason:
         """Who decides now, or why nobody does."""
         if self.mode(strategy_id) == "paused":
             return Reason(ReasonCode.PAUSED)
         model = self._models.get(strategy_id)
         if model is not None:
             return model
-        return self._warmup if self._warmup_enabled else Reason(ReasonCode.WARMUP_DISABLED)
+        if not self._warmup_enabled:
+            return Reason(ReasonCode.WARMUP_DISABLED)
+        return self._over(strategy_id, now) or self._warmup
+
+    def _over(self, strategy_id: str, now: datetime) -> Reason | None:
+        """Why the warm-up has ended without a model, said once in the log; None while it lasts."""
+        duration_hours = self._strategies[strategy_id].warmup_duration_hours
+        reason = warmup_expired(duration_hours, self._since.get(strategy_id, now), now)
+        if reason is not None and strategy_id not in self._expired:
+            self._expired.add(strategy_id)
+            log.warning("warmup_expired", strategy=strategy_id, hours=reason.value, allowed_hours=reason.threshold)
+        return reason
 
     def known(self, strategy_id: str) -> StrategyDefinition:
         """The definition of a strategy. Raises NotFound when there is none of that name."""
@@ -74,9 +87,9 @@ class Modes:
 
         A damaged artifact is refused, and the version that was active before it speaks instead (promise P5).
         """
-        stored = await self._registry.modes()
+        stored, since = await self._registry.modes(), await self._registry.in_mode_since()
         for strategy_id in self._strategies:
-            await self._take_up(strategy_id, stored.get(strategy_id), "start", now)
+            await self._take_up(strategy_id, stored.get(strategy_id), since.get(strategy_id), "start", now)
 
     async def settle(self, now: datetime) -> None:
         """After a change that broke off, let the database say whether it took effect; before anybody decides again."""
@@ -89,15 +102,17 @@ class Modes:
         """One change at a time. One that breaks off may have taken effect, so the next one begins by reading."""
         async with self._lock:
             if strategy_id in self._unsettled:
-                stored = (await self._registry.modes()).get(strategy_id)
-                await self._take_up(strategy_id, stored, "recovered", now)
+                stored, since = await self._registry.modes(), await self._registry.in_mode_since()
+                await self._take_up(strategy_id, stored.get(strategy_id), since.get(strategy_id), "recovered", now)
             self._unsettled.add(strategy_id)
             yield
             self._unsettled.discard(strategy_id)
 
-    async def _take_up(self, strategy_id: str, stored_mode: str | None, reason: str, now: datetime) -> None:
-        if stored_mode is not None:
-            self._modes[strategy_id] = stored_mode
+    async def _take_up(
+        self, strategy_id: str, stored_mode: str | None, since: datetime | None, reason: str, now: datetime
+    ) -> None:
+        if stored_mode is not None and since is not None:
+            self._modes[strategy_id], self._since[strategy_id] = stored_mode, since
         version = await self._load_first_intact(strategy_id, now)
         if version is None:
             self._models.pop(strategy_id, None)
@@ -151,7 +166,8 @@ class Modes:
         if self._modes.get(strategy_id) == mode:
             return
         await self._registry.set_mode(strategy_id, mode, reason, evidence, now)
-        self._modes[strategy_id] = mode
+        self._modes[strategy_id], self._since[strategy_id] = mode, now
+        self._expired.discard(strategy_id)
         log.info("mode_changed", strategy=strategy_id, mode=mode, reason=reason)
 
     async def _load_first_intact(self, strategy_id: str, now: datetime) -> str | None:

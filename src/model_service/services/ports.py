@@ -384,6 +384,10 @@ class RegistryStore(Protocol):
         """Mode by strategy."""
         ...
 
+    async def in_mode_since(self) -> Mapping[str, datetime]:
+        """When each strategy entered its mode, by strategy."""
+        ...
+
     async def set_mode(
         self, strategy_id: str, mode: str, reason: str, evidence: Mapping[str, Any], now: datetime
     ) -> None:

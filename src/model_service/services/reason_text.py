@@ -51,6 +51,13 @@ def _always(text: str) -> Callable[[Number, Number], str]:
     return lambda _value, _threshold: text
 
 
+def _expired(value: Number, threshold: Number) -> str:
+    return (
+        f"the warm-up has lasted {_n(value, ',.1f')} h without a model that passed the gate; {_n(threshold)} h are "
+        "allowed. Positions are still closed"
+    )
+
+
 def _stale(value: Number, threshold: Number) -> str:
     return f"the newest market data were {_n(value, ',.1f')} s old; at most {_n(threshold)} s are allowed"
 
@@ -109,6 +116,7 @@ TEXTS: Mapping[str, ReasonText] = {
     ReasonCode.WARMUP_DISABLED: ReasonText(
         _always("no model is active, and the warm-up is switched off"), "WARMUP_MODE_ENABLED"
     ),
+    ReasonCode.WARMUP_EXPIRED: ReasonText(_expired, "WARMUP_DURATION_HOURS"),
     ReasonCode.MARKET_DATA_MISSING: ReasonText(_always("no price of the asset has come yet"), "MARKET_DATA_QUEUES"),
     ReasonCode.MARKET_DATA_STALE: ReasonText(_stale, "MARKET_DATA_MAX_AGE_SECONDS"),
     ReasonCode.EXIT_PENDING: ReasonText(_exit_pending),

@@ -243,7 +243,7 @@ class SignalGenerator:
         return made
 
     def _open(self, tick: Tick, decided: _Pass) -> Reason | None:
-        policy = self._modes.policy(tick.strategy.strategy_id)
+        policy = self._modes.policy(tick.strategy.strategy_id, tick.now)
         if isinstance(policy, Reason):
             return policy
         rng = random.Random(tick.seed)  # noqa: S311 - recorded randomness, not secrecy
