@@ -116,7 +116,7 @@ async def _lay_down(job: TrainingJob, database: Database, folder: Path) -> _Laid
         job.strategy.strategy_id,
         current=CURRENT,
         as_of_us=job.as_of_us,
-        rule=job.strategy.label_rule,
+        rules=job.strategy.label_rules,
         on_rows=take,
     )
     with _writing(folder):

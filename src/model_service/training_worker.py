@@ -179,8 +179,8 @@ async def _read(job: TrainingJob) -> tuple[SampleRows, IdleRows | None]:
     from model_service.learning.dataset import evaluation_span_us
 
     database, strategy_id = _database(job), job.strategy.strategy_id
-    rule = job.strategy.label_rule
-    samples = await read_samples(database, strategy_id, current=CURRENT, as_of_us=job.as_of_us, rule=rule)
+    rules = job.strategy.label_rules
+    samples = await read_samples(database, strategy_id, current=CURRENT, as_of_us=job.as_of_us, rules=rules)
     span = evaluation_span_us(samples.rows, job.as_of_us)
     if span is None:
         return samples, None

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
 
-from model_service.config.label_rule import label_rule
+from model_service.config.label_rule import LabelRules, label_rule
 from model_service.contracts.executions import Observation, ObservationKind
 from model_service.contracts.signals import TradingSignal
 from model_service.contracts.types import OrderStatus, Side
@@ -22,7 +23,8 @@ from model_service.database.decisions import PostgresDecisionStore
 from model_service.database.executions import ExecutionStore
 from model_service.database.feature_rows import CURRENT
 from model_service.database.outcomes import PostgresOutcomeStore, microseconds
-from model_service.database.sample_reader import read_samples
+from model_service.database.sample_reader import SampleRows, read_samples
+from model_service.database.sample_stream import stream_samples
 from model_service.database.training_runs import PostgresTrainingStore
 from model_service.market.snapshot import Bar
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET, encode_features
@@ -30,10 +32,11 @@ from model_service.policies.base import ActionProbabilities
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.labelling import Labeller
 from model_service.services.ports import DecidedSignal, SilentTick, TrainingRun
-from tests.support.builders import NOON
+from tests.support.builders import NOON, strategy
 
 BUY_ID, SELL_ID = UUID(int=1), UUID(int=2)
 MINUTE = timedelta(minutes=1)
+LATER_US = 2**62
 FEATURES = encode_features(np.arange(len(FEATURE_NAMES), dtype=np.float32))
 
 
@@ -237,14 +240,31 @@ async def test_rows_of_another_label_rule_are_left_out_and_counted(database: Dat
     bars = BarStore(database, 60)
     await bars.save(path([100] * 7))
     assert await Labeller(PostgresOutcomeStore(database, bars), 60).step(NOON + 7 * MINUTE) == 6
-    today = label_rule(300, 3.0, 2.0, 0.001, 0.0)
+    today = LabelRules(label_rule(300, 3.0, 2.0, 0.001, 0.0), {})
     found = await read_samples(
-        database, "momentum_v1", current=CURRENT, as_of_us=microseconds(NOON + 7 * MINUTE), rule=today
+        database, "momentum_v1", current=CURRENT, as_of_us=microseconds(NOON + 7 * MINUTE), rules=today
     )
     assert [bytes(one) for one in found.rows["signal_id"]] == [SELL_ID.bytes]
     assert found.dropped["other_label_rule"] == 5
+    dearer = strategy(fee_rate=0.001, fee_rates={"BTCUSDT": 0.002, "NEVERTRADED": 0.01})
+    cheaper = strategy(fee_rate=0.002, fee_rates={"BTCUSDT": 0.001})
+    for of_asset, kept in ((dearer, UUID(int=103)), (cheaper, SELL_ID)):
+        rules = of_asset.label_rules
+        at_once = await read_samples(database, "momentum_v1", current=CURRENT, as_of_us=LATER_US, rules=rules)
+        for read in (at_once, await streamed(database, rules)):
+            assert [bytes(one) for one in read.rows["signal_id"]] == [kept.bytes], "the rule of its asset counts"
+            assert read.dropped["other_label_rule"] == 5
     all_rules = await read_samples(database, "momentum_v1", current=CURRENT, as_of_us=microseconds(NOON + 7 * MINUTE))
     assert len(all_rules.rows) == 6
+
+
+async def streamed(database: Database, rules: LabelRules) -> SampleRows:
+    """The same rows, read block by block."""
+    blocks: list[Any] = []
+    dropped = await stream_samples(
+        database, "momentum_v1", current=CURRENT, as_of_us=LATER_US, rules=rules, on_rows=blocks.append
+    )
+    return SampleRows(np.concatenate(blocks), dropped, {})
 
 
 class LateFills(PostgresOutcomeStore):

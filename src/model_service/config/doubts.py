@@ -28,6 +28,15 @@ def doubts(
                 f"strategy {strategy.strategy_id}: WARMUP_SIGNAL_FREQUENCY is {wanted:g} a minute, but "
                 f"SIGNAL_GENERATION_RATE_LIMIT lets {signals_per_minute_limit:g} through; raise one or lower the other"
             )
+    yield from _untraded("TRADING_FEE_RATES", strategies, [set(strategy.fee_rates) for strategy in strategies])
+    minimums = [set(strategy.exchange_minimum_amounts) for strategy in strategies]
+    yield from _untraded("TRADING_MIN_ORDER_AMOUNTS", strategies, minimums)
+
+
+def _untraded(setting: str, strategies: Sequence[StrategyDefinition], named: Sequence[set[str]]) -> Iterator[str]:
+    traded = {asset for strategy in strategies for asset in strategy.assets}
+    for asset in sorted(set().union(*named) - traded):
+        yield f"{setting} names {asset}, which no strategy trades; allowed are {', '.join(sorted(traded))}"
 
 
 def reachable_signals_per_minute(assets: int, tick_seconds: float) -> float:

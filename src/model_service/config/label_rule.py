@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRules:
+    """The rule of each asset that has one of its own, since fees may differ, and the rule of all others."""
+
+    otherwise: int
+    by_asset: Mapping[str, int]
+
+    def of(self, asset: str) -> int:
+        """The rule by which the outcomes of an asset are labelled."""
+        return self.by_asset.get(asset, self.otherwise)
 
 
 def label_rule(

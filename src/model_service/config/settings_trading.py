@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from collections.abc import Mapping
+from typing import Annotated
 
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from model_service.config.allowed import Words
+from model_service.config.json_object import numbers_by_asset
 from model_service.config.settings_platform import Names, PlatformSettings, names
+
+NumbersByAsset = Annotated[Mapping[str, float], NoDecode, Words('a JSON object of assets, such as {"BTCUSDT": 5}')]
 
 
 class TradingSettings(PlatformSettings):
@@ -14,7 +22,9 @@ class TradingSettings(PlatformSettings):
     trading_strategies: Names = Field(("default",), description="Names of the strategies, separated by commas.")
     trading_assets: Names = Field(("BTCUSDT",), description="Assets of every strategy, separated by commas.")
     trading_fee_rate: float = Field(0.00055, ge=-0.01, le=0.05, description="Fee per side as a fraction of notional.")
+    trading_fee_rates: NumbersByAsset = Field({}, description="The same of single assets, where it is another.")
     trading_min_order_amount: float = Field(10.0, gt=0, description="The exchange's minimum in quote currency.")
+    trading_min_order_amounts: NumbersByAsset = Field({}, description="The same of single assets, where it is another.")
     trading_max_position_amount: float = Field(
         10000.0, gt=0, description="Largest position per strategy and asset, quote."
     )
@@ -95,6 +105,16 @@ class TradingSettings(PlatformSettings):
         description="Exit signals per minute and position; a stop does not wait after another kind of exit. "
         "Unset: as often as the strategy ticks.",
     )
+
+    @field_validator("trading_fee_rates", mode="before")
+    @classmethod
+    def _fee_rates(cls, value: object) -> Mapping[str, float]:
+        return numbers_by_asset(value, '{"BTCUSDT": 0.00055}', over=-0.01, most=0.05)
+
+    @field_validator("trading_min_order_amounts", mode="before")
+    @classmethod
+    def _min_order_amounts(cls, value: object) -> Mapping[str, float]:
+        return numbers_by_asset(value, '{"BTCUSDT": 5}', over=0.0, most=1e12)
 
     @field_validator("trading_strategies", "trading_assets", mode="before")
     @classmethod

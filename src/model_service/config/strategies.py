@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model_service.config.exits import ExitParameters
-from model_service.config.label_rule import label_rule
+from model_service.config.label_rule import LabelRules, label_rule
 from model_service.config.settings import Settings
 from model_service.config.settings_learning import ModelType
 from model_service.config.training import TrainingParameters
@@ -26,6 +28,7 @@ class StrategyDefinition(BaseModel):
     take_profit_percent: float | None = Field(None, gt=0)
     stop_loss_percent: float | None = Field(None, gt=0)
     fee_rate: float
+    fee_rates: Mapping[str, float] = Field(default_factory=dict)
     minimum_net_return: float = 0.0
 
     signals_per_minute: float = Field(gt=0)
@@ -35,6 +38,7 @@ class StrategyDefinition(BaseModel):
     minimum_amount: Decimal = Field(gt=0)
     maximum_amount: Decimal = Field(gt=0)
     exchange_minimum_amount: Decimal = Field(gt=0)
+    exchange_minimum_amounts: Mapping[str, Annotated[Decimal, Field(gt=0)]] = Field(default_factory=dict)
     maximum_position_amount: Decimal = Field(gt=0)
     exits_enabled: bool = True
     exits: ExitParameters = ExitParameters()
@@ -54,16 +58,24 @@ class StrategyDefinition(BaseModel):
             raise ValueError(f"training.{fault}")
         return self
 
+    def fee_rate_of(self, asset: str) -> float:
+        """Fee per side on the asset, a fraction of the notional."""
+        return self.fee_rates.get(asset, self.fee_rate)
+
+    def exchange_minimum_of(self, asset: str) -> Decimal:
+        """The least that the exchange takes of the asset, quote currency."""
+        return self.exchange_minimum_amounts.get(asset, self.exchange_minimum_amount)
+
     @property
-    def label_rule(self) -> int:
-        """The rule by which its outcomes are labelled from now on; earlier ones may have another."""
-        return label_rule(
-            self.horizon_seconds,
-            self.take_profit_percent,
-            self.stop_loss_percent,
-            self.fee_rate,
-            self.minimum_net_return,
+    def label_rules(self) -> LabelRules:
+        """The rules by which its outcomes are labelled from now on; earlier ones may have others."""
+        return LabelRules(
+            self._label_rule(self.fee_rate), {asset: self._label_rule(rate) for asset, rate in self.fee_rates.items()}
         )
+
+    def _label_rule(self, fee_rate: float) -> int:
+        barriers = self.take_profit_percent, self.stop_loss_percent
+        return label_rule(self.horizon_seconds, *barriers, fee_rate, self.minimum_net_return)
 
 
 def strategies_from(settings: Settings) -> tuple[StrategyDefinition, ...]:
@@ -81,6 +93,7 @@ def _strategy(settings: Settings, name: str) -> StrategyDefinition:
         take_profit_percent=settings.model_service_take_profit_pct if settings.take_profit_enabled else None,
         stop_loss_percent=-settings.stop_loss_threshold_pct if settings.stop_loss_enabled else None,
         fee_rate=settings.trading_fee_rate,
+        fee_rates=settings.trading_fee_rates,
         minimum_net_return=settings.model_classification_threshold,
         signals_per_minute=settings.warmup_signal_frequency,
         randomness=settings.warmup_randomness_level,
@@ -89,6 +102,9 @@ def _strategy(settings: Settings, name: str) -> StrategyDefinition:
         minimum_amount=Decimal(str(settings.warmup_min_amount)),
         maximum_amount=Decimal(str(settings.warmup_max_amount)),
         exchange_minimum_amount=Decimal(str(settings.trading_min_order_amount)),
+        exchange_minimum_amounts={
+            asset: Decimal(str(amount)) for asset, amount in settings.trading_min_order_amounts.items()
+        },
         maximum_position_amount=Decimal(str(settings.trading_max_position_amount)),
         exits_enabled=settings.exit_strategy_enabled,
         exits=_exits(settings),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_service.config.hyperparameters import Value, hyperparameter_fault, monotone_fault
+from model_service.config.json_object import json_object
 
 LARGEST_CLASS_WEIGHT = 1000.0
 ClassWeight = Literal["none", "balanced"] | Annotated[float, Field(gt=0, le=LARGEST_CLASS_WEIGHT)]
@@ -54,7 +54,7 @@ def parse_hyperparameters(value: object, model_type: str | None) -> Mapping[str,
     Raises:
         ValueError: no such object, or one that the model type cannot take; the text says what is allowed.
     """
-    given = _json_object(value, '{"max_depth": 4, "eta": 0.03}')
+    given = json_object(value, '{"max_depth": 4, "eta": 0.03}')
     if model_type is None:
         return {}
     _raise_if(hyperparameter_fault(model_type, given))
@@ -63,7 +63,7 @@ def parse_hyperparameters(value: object, model_type: str | None) -> Mapping[str,
 
 def parse_monotone_constraints(value: object, model_type: str | None) -> Mapping[str, Any]:
     """By feature name +1 or -1; whether the features exist is not known here. Otherwise as `parse_hyperparameters`."""
-    given = _json_object(value, '{"book_imbalance": 1}')
+    given = json_object(value, '{"book_imbalance": 1}')
     if model_type is None:
         return {}
     _raise_if(monotone_fault(model_type, given))
@@ -81,31 +81,6 @@ def parse_class_weight(value: object) -> object:
     if not 0.0 < number <= LARGEST_CLASS_WEIGHT:
         raise ValueError(f"allowed: {CLASS_WEIGHT_WORDS}")
     return number
-
-
-def _json_object(value: object, example: str) -> Mapping[str, Any]:
-    content = _json(value, example) if isinstance(value, str) else value
-    if not isinstance(content, Mapping):
-        raise ValueError(f"allowed: a JSON object such as {example}")
-    return content
-
-
-def _json(text: str, example: str) -> object:
-    try:
-        return json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON ({error}), allowed: a JSON object such as {example}") from error
-
-
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a name stands there twice, allowed: each name once")
-    return content
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number, allowed: finite numbers")
 
 
 def _raise_if(fault: str | None) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import asyncpg
+
+from model_service.config.label_rule import LabelRules
 from model_service.database.binary_copy import Column
 from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.database.driver_errors import UNAVAILABLE
@@ -27,12 +30,8 @@ COLUMNS = (
     (Column("is_warmup", "s.is_warmup", "u1"), "?"),
     (Column("is_reduction", "(s.intent = 'reduce')", "u1"), "?"),
 )
-REFUSALS = (
-    ("not_yet_known", "s.available_us > $2"),
-    ("not_an_opening", "s.intent NOT IN ('open', 'reduce')"),
-    ("other_label_rule", "coalesce(s.label_rule <> $3::bigint, false)"),
-)
-"""Each condition is true or false, never null; it has the moment as $2 and the rule of the labels as $3."""
+Refusals = tuple[tuple[str, str], ...]
+_ASSET_CODES = "SELECT asset, asset_code FROM model_service.asset_codes WHERE asset = ANY($1::text[]) ORDER BY asset"
 # Neither sorted nor joined by the server: both cost more there than the reading itself (3 s of a million rows).
 _ROWS = "FROM model_service.samples AS s WHERE s.strategy_id = $1"
 SUPERSEDED = "superseded_revision"
@@ -55,21 +54,22 @@ class SampleRows:
 
 
 async def read_samples(
-    database: Database, strategy_id: str, *, current: FeatureSet, as_of_us: int, rule: int | None = None
+    database: Database, strategy_id: str, *, current: FeatureSet, as_of_us: int, rules: LabelRules | None = None
 ) -> SampleRows:
     """The latest revision known at `as_of_us` of each labelled opening or reduction of a strategy.
 
     Args:
-        rule: rows that `config.label_rule` gives another number are left out; None: all rules count.
+        rules: rows that were labelled by another rule than that of their asset are left out; None: all rules count.
 
     Raises:
         DatabaseUnavailable: PostgreSQL is away.
         asyncpg.PostgresError: it refused, for example because a table is missing.
     """
-    source = Source(_ROWS, (strategy_id, as_of_us, rule), COLUMNS, REFUSALS)
     connection = await database.connect()
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
+            left_out = await refusals(connection, database, rules)
+            source = Source(_ROWS, (strategy_id, as_of_us, rules and rules.otherwise), COLUMNS, left_out)
             read = await read_feature_rows(connection, database, source, current)
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"PostgreSQL at {database.address}: {error or type(error).__name__}") from error
@@ -78,3 +78,19 @@ async def read_samples(
     rows = latest_revisions(read.rows)
     dropped = {**read.dropped, SUPERSEDED: len(read.rows) - len(rows)}
     return SampleRows(in_time_order(rows), dropped, read.of_other_sets)
+
+
+async def refusals(connection: asyncpg.Connection, database: Database, rules: LabelRules | None) -> Refusals:
+    """What is left out, as reason and SQL condition on a row `s`.
+
+    Each condition is true or false, never null; it has the moment as $2 and the rule of most assets as $3.
+    """
+    by_asset = rules.by_asset if rules is not None else {}
+    codes = await connection.fetch(database.sql(_ASSET_CODES), sorted(by_asset)) if by_asset else []
+    cases = "".join(f" WHEN {row['asset_code']:d} THEN '{by_asset[row['asset']]:d}'::bigint" for row in codes)
+    rule = f"CASE s.asset_code{cases} ELSE $3::bigint END" if cases else "$3::bigint"
+    return (
+        ("not_yet_known", "s.available_us > $2"),
+        ("not_an_opening", "s.intent NOT IN ('open', 'reduce')"),
+        ("other_label_rule", f"coalesce(s.label_rule <> {rule}, false)"),
+    )

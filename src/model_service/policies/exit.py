@@ -99,11 +99,11 @@ def decide_exit(
         return ExitDecision(None)
     with localcontext(prec=EXACT_DIGITS):
         position = Position(lots, Decimal(repr(price)), now)
-        dust = strategy.exchange_minimum_amount / position.price
+        dust = _minimum(strategy, position) / position.price
         settled = settle(current(state, lots), lots, pending=bool(pending), dust=dust)
         known = trailed(strategy.exits, position, settled)
         due = _due(strategy, position, known)
-        if due is None or due.quantity * position.price < strategy.exchange_minimum_amount:
+        if due is None or due.quantity * position.price < _minimum(strategy, position):
             return ExitDecision(known)
         return _asked(strategy, position, known, pending, due)
 
@@ -119,6 +119,10 @@ def quote_amount(quantity: Decimal, price: Decimal) -> Decimal:
         Decimal('154.94265002')
     """
     return (quantity * price * A_TRACE_MORE).quantize(AMOUNT_UNIT, ROUND_UP)
+
+
+def _minimum(strategy: StrategyDefinition, position: Position) -> Decimal:
+    return strategy.exchange_minimum_of(position.lots[0].asset)
 
 
 def _due(strategy: StrategyDefinition, position: Position, state: ExitState) -> _Due | None:
@@ -156,7 +160,7 @@ def _part(strategy: StrategyDefinition, position: Position, state: ExitState) ->
         return None
     whole = sum((lot.remaining_quantity for lot in lots), Decimal(0))
     part = whole * Decimal(repr(strategy.exits.take_profit_part_percent)) / 100
-    if part * position.price < strategy.exchange_minimum_amount:
+    if part * position.price < _minimum(strategy, position):
         return _Due(ExitCause.TAKE_PROFIT, whole, lots[0])
     return _Due(ExitCause.TAKE_PROFIT, part, lots[0], tuple(identifier(lot) for lot in lots))
 
@@ -164,7 +168,7 @@ def _part(strategy: StrategyDefinition, position: Position, state: ExitState) ->
 def _without_dust(strategy: StrategyDefinition, position: Position, due: _Due) -> _Due:
     """All of the position where what would be left could not be sold any more."""
     left = position.quantity - due.quantity
-    dust = 0 < left * position.price < strategy.exchange_minimum_amount
+    dust = 0 < left * position.price < _minimum(strategy, position)
     return replace(due, quantity=position.quantity) if dust else due
 
 
@@ -174,7 +178,7 @@ def _asked(
     """`due` as a proposal, unless an order of ours or the cooldown stands in its way."""
     repeats = not due.cause.protects or (state.attempted_cause is not None and state.attempted_cause.protects)
     quantity = min(due.quantity, _uncovered(position, pending))
-    if pending and (repeats or quantity * position.price < strategy.exchange_minimum_amount):
+    if pending and (repeats or quantity * position.price < _minimum(strategy, position)):
         return ExitDecision(state, held=Reason(ReasonCode.EXIT_PENDING, float(len(pending)), 0.0))
     waited = None if state.attempted_at is None else (position.now - state.attempted_at).total_seconds()
     cooldown = strategy.exits.cooldown_seconds

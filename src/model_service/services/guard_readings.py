@@ -58,7 +58,9 @@ def guard_readings(request: OpeningRequest) -> tuple[GuardReading, ...]:
             abs(request.platform_position_amount + change),
             request.platform_limit_amount,
         ),
-        _reading(ReasonCode.AMOUNT_BELOW_MINIMUM, float(request.amount), float(strategy.exchange_minimum_amount)),
+        _reading(
+            ReasonCode.AMOUNT_BELOW_MINIMUM, float(request.amount), float(strategy.exchange_minimum_of(snapshot.asset))
+        ),
         _reading(ReasonCode.RATE_LIMITED, request.tokens, 1.0),
     )
 

@@ -106,7 +106,7 @@ def _over(request: OpeningRequest, before: float, limit: float, code: ReasonCode
 
 
 def _amount_above_minimum(request: OpeningRequest) -> Reason | None:
-    minimum = request.strategy.exchange_minimum_amount
+    minimum = request.strategy.exchange_minimum_of(request.snapshot.asset)
     if request.amount < minimum:
         return Reason(ReasonCode.AMOUNT_BELOW_MINIMUM, float(request.amount), float(minimum))
     return None

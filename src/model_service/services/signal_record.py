@@ -164,7 +164,7 @@ def _signal(
         horizon_seconds=strategy.horizon_seconds,
         take_profit_percent=strategy.take_profit_percent,
         stop_loss_percent=strategy.stop_loss_percent,
-        fee_rate=strategy.fee_rate,
+        fee_rate=strategy.fee_rate_of(tick.snapshot.asset),
         minimum_net_return=strategy.minimum_net_return,
         evidence=evidence,
     )
