@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import signal
 import socket
@@ -21,7 +22,9 @@ from model_service.config.strategies import StrategyDefinition, strategies_from
 from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.fills import FillDeriver
+from model_service.consumers.gateway_client import GatewayClient
 from model_service.consumers.market_data import MarketDataConsumer
+from model_service.consumers.market_subscriptions import MarketSubscriber
 from model_service.consumers.order_reconciliation import OrderReconciler, ReconciliationLimits
 from model_service.database.addresses import embedded_folder, external_address
 from model_service.database.bars import BarStore
@@ -51,6 +54,7 @@ from model_service.runtime import Parts, Service
 from model_service.services.explanations import Explanations
 from model_service.services.guards import GuardLimits
 from model_service.services.labelling import Labeller
+from model_service.services.market_watch import MarketWatch
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
 from model_service.services.quality import QualityLimits, QualityWatch
@@ -275,7 +279,7 @@ def _parts(
     office = DeadLetterOffice(DeadLetters(database), transport)
     bars = BarStore(database, settings.market_data_bar_seconds)
     assets = sorted({asset for strategy in strategies for asset in strategy.assets})
-    markets = {asset: AssetMarket(asset, settings.market_data_bar_seconds) for asset in assets}
+    markets = {asset: _market(settings, asset) for asset in assets}
     files = ModelFolder(settings.storage_path, settings.dataset_path)
     registry = PostgresRegistry(database)
     runs = PostgresTrainingStore(database)
@@ -304,6 +308,8 @@ def _parts(
         fills=FillDeriver(ExecutionStore(database)),
         reconciler=_reconciler(settings, database, shared),
         market_data=_market_consumers(settings, transport, markets, bars, office),
+        market_watch=MarketWatch(settings.market_data_stale_warning_threshold_seconds),
+        subscriber=_subscriber(settings, seed),
         dead_letters=office,
         labeller=Labeller(PostgresOutcomeStore(database, bars), settings.market_data_bar_seconds),
         training=training,
@@ -346,6 +352,15 @@ def _execution_consumer(
     return ExecutionConsumer(subscription, ExecutionStore(database), office)
 
 
+def _market(settings: Settings, asset: str) -> AssetMarket:
+    return AssetMarket(
+        asset,
+        settings.market_data_bar_seconds,
+        jump_limit_percent=settings.market_data_max_jump_percent,
+        longest_gap_bars=settings.market_data_indicators_max_age_bars,
+    )
+
+
 def _market_consumers(
     settings: Settings,
     transport: Transport,
@@ -358,6 +373,14 @@ def _market_consumers(
         MarketDataConsumer(transport.subscribe(queue, declare=declare), markets, bars, office)
         for queue in settings.market_data_queues
     ]
+
+
+def _subscriber(settings: Settings, seed: str) -> MarketSubscriber | None:
+    if settings.ws_gateway_host is None or not settings.market_data_subscribe:
+        return None
+    gateway = GatewayClient(settings.ws_gateway_host, settings.ws_gateway_port, settings.ws_gateway_api_key)
+    jitter = random.Random(seed)  # noqa: S311 - spreads retries, no secret
+    return MarketSubscriber(gateway, settings.market_data_queues, jitter)
 
 
 def _transport(settings: Settings, database: Database, clock: Clock) -> Transport:
@@ -380,6 +403,7 @@ def _generation_limits(settings: Settings, seed: str) -> GenerationLimits:
             settings.market_data_max_age_seconds,
             settings.signal_generation_skip_if_open_order,
             settings.signal_generation_check_opposite_orders_only,
+            settings.market_data_indicators_max_age_bars * settings.market_data_bar_seconds,
         ),
         tick_seconds=settings.trading_decision_interval_seconds,
         expiry_seconds=settings.signal_expiry_seconds,

@@ -18,6 +18,7 @@ from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.fills import FillDeriver
 from model_service.consumers.market_data import MarketDataConsumer
+from model_service.consumers.market_subscriptions import MarketSubscriber
 from model_service.consumers.order_reconciliation import OrderReconciler
 from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseUnavailable
@@ -31,6 +32,7 @@ from model_service.publishers.signal_publisher import SignalPublisher
 from model_service.roles import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Role, RoleLoops
 from model_service.services.explanations import Explanations
 from model_service.services.labelling import Labeller
+from model_service.services.market_watch import MarketWatch
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
 from model_service.services.quality import QualityWatch
@@ -47,6 +49,8 @@ DRAIN_SECONDS = 8.0
 """How long a stop waits for steps under way; what remains is cancelled, and left as a kill would leave it."""
 CLOSE_SECONDS = 2.0
 HEALTH_SECONDS = 1.5
+SUBSCRIBE_LOOK_SECONDS = 1.0
+"""So soon is a new asset subscribed to."""
 AWAY = (DatabaseUnavailable, TransportUnavailable)
 
 
@@ -86,6 +90,8 @@ class Parts:
     fills: FillDeriver
     reconciler: OrderReconciler | None
     market_data: Sequence[MarketDataConsumer]
+    market_watch: MarketWatch
+    subscriber: MarketSubscriber | None
     dead_letters: DeadLetterOffice
     labeller: Labeller
     training: TrainingService
@@ -248,6 +254,8 @@ class Service:
         ]
         if parts.reconciler is not None:
             roles.append(self._reconciling_role(parts.reconciler))
+        if parts.subscriber is not None:
+            roles.append(self._subscribing_role(parts.subscriber))
         return roles + [self._market_role(consumer) for consumer in parts.market_data]
 
     def _reconciling_role(self, reconciler: OrderReconciler) -> Role:
@@ -257,8 +265,16 @@ class Service:
 
         return Role("reconcile", reconcile, lambda: self.parts.settings.execution_reconciliation_interval_seconds)
 
+    def _subscribing_role(self, subscriber: MarketSubscriber) -> Role:
+        async def subscribe() -> bool:
+            await subscriber.step(self.parts.markets.keys(), self.parts.clock.now())
+            return False
+
+        return Role("subscribe", subscribe, lambda: SUBSCRIBE_LOOK_SECONDS)
+
     async def _decide(self) -> bool:
         now = self.parts.clock.now()
+        self.parts.market_watch.observe(self.parts.markets, now)
         await self.parts.modes.settle(now)
         return bool(await self.parts.generator.step(now))
 
@@ -280,7 +296,8 @@ class Service:
         reasons += ["the message broker is not connected"] if self._started and not queue else []
         reasons += [] if storage else ["the model folder cannot be used"]
         active = sum(self.parts.modes.active(one.strategy_id) is not None for one in self.parts.strategies)
-        notices = self.parts.reconciler.notices if self.parts.reconciler is not None else ()
+        advisers = (self.parts.reconciler, self.parts.subscriber)
+        notices = tuple(notice for one in advisers if one is not None for notice in one.notices)
         return HealthState(database, queue, storage, active, not reasons, tuple(reasons), notices)
 
     async def _database_answers(self) -> bool:

@@ -45,6 +45,9 @@ class Moody:
     def mode(self, strategy_id: str) -> str:
         return "warmup"
 
+    async def pause(self, strategy_id: str, **_: Any) -> None:
+        """Somebody resumes it at once."""
+
 
 class Failing:
     """Breaks off."""

@@ -102,19 +102,24 @@ def test_what_another_release_counted_is_in_the_sum_and_called_unknown() -> None
 
 def violating(first: int) -> OpeningRequest:
     """A request that every guard from number `first` on refuses, and none before it."""
-    bad = [index >= first for index in range(6)]
-    market = snapshot(spread_percent=-0.1 if bad[0] else 0.004)
-    orders = [OpenOrder("momentum_v1", "BTCUSDT", Side.BUY, "open")] if bad[1] else []
+    ahead, crossed, old_book, old_bars, *bad = [index >= first for index in range(9)]
+    market = snapshot(
+        updated_at=NOON + timedelta(seconds=61 if ahead else 0),
+        spread_percent=-0.1 if crossed else 0.004,
+        quote_at=NOON - timedelta(seconds=61 if old_book else 0),
+        bars_until=NOON - timedelta(seconds=301 if old_bars else 0),
+    )
+    orders = [OpenOrder("momentum_v1", "BTCUSDT", Side.BUY, "open")] if bad[0] else []
     return OpeningRequest(
-        strategy=strategy(exchange_minimum_amount=Decimal(1000 if bad[4] else 10)),
-        limits=GuardLimits(60.0, skip_if_open_order=True, opposite_orders_only=False),
+        strategy=strategy(exchange_minimum_amount=Decimal(1000 if bad[3] else 10)),
+        limits=GuardLimits(60.0, True, False, indicators_max_age_seconds=300.0),
         snapshot=market,
         side=Side.BUY,
         amount=Decimal(500),
-        position_amount=20_000.0 if bad[2] else 0.0,
+        position_amount=20_000.0 if bad[1] else 0.0,
         open_orders=orders,
-        tokens=0.0 if bad[5] else 1.0,
-        platform_position_amount=20_000.0 if bad[3] else 0.0,
+        tokens=0.0 if bad[4] else 1.0,
+        platform_position_amount=20_000.0 if bad[2] else 0.0,
         platform_limit_amount=10_000.0,
     )
 

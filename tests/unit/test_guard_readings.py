@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_service.contracts.types import Side
+from model_service.market.snapshot import PriceJump
 from model_service.policies.reasons import ReasonCode
 from model_service.services.decision_evidence import decision_evidence
 from model_service.services.guard_readings import MEASURES, GuardReading, guard_readings
@@ -21,11 +22,22 @@ AMOUNTS = st.floats(-20_000, 20_000)
 REQUESTS = st.builds(
     OpeningRequest,
     strategy=st.builds(strategy, exchange_minimum_amount=st.sampled_from([Decimal(10), Decimal(600)])),
-    limits=st.builds(GuardLimits, st.just(60.0), st.booleans(), st.booleans()),
+    limits=st.builds(GuardLimits, st.just(60.0), st.booleans(), st.booleans(), st.sampled_from([300.0, float("inf")])),
     snapshot=st.builds(
-        lambda age, spread: snapshot(updated_at=NOON - timedelta(seconds=age), spread_percent=spread),
-        st.sampled_from([0, 59, 60, 61]),
+        lambda age, spread, crossed, quote, bar, jump: snapshot(
+            updated_at=NOON - timedelta(seconds=age),
+            spread_percent=spread,
+            crossed_percent=crossed,
+            quote_at=None if quote is None else NOON - timedelta(seconds=quote),
+            bars_until=None if bar is None else NOON - timedelta(seconds=bar),
+            price_jump=jump,
+        ),
+        st.sampled_from([-61, -60, 0, 59, 60, 61]),
         st.sampled_from([0.01, 0.0, -0.1, float("nan")]),
+        st.sampled_from([0.0, -0.1, float("nan")]),
+        st.sampled_from([None, 0, 60, 61]),
+        st.sampled_from([None, 0, 300, 301]),
+        st.sampled_from([None, PriceJump(99_900.0, 50.0)]),
     ),
     side=st.sampled_from(Side),
     amount=st.sampled_from([Decimal(500), Decimal("9.99")]),
@@ -44,6 +56,8 @@ def passes(reading: GuardReading, request: OpeningRequest) -> bool:
         return False
     if MEASURES[reading.guard][1] == "at_least":
         return reading.value >= reading.threshold
+    if MEASURES[reading.guard][1] == "above":
+        return reading.value > reading.threshold
     before = {
         ReasonCode.POSITION_LIMIT: request.position_amount,
         ReasonCode.PLATFORM_POSITION_LIMIT: request.platform_position_amount,

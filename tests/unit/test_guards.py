@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 
 from model_service.contracts.types import Side
+from model_service.market.snapshot import PriceJump
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.guards import GuardLimits, OpeningRequest, refuse_opening
 from model_service.services.ports import OpenOrder
 from tests.support.builders import NOON, snapshot, strategy
 
-LIMITS = GuardLimits(market_data_max_age_seconds=60.0, skip_if_open_order=True, opposite_orders_only=False)
+LIMITS = GuardLimits(
+    market_data_max_age_seconds=60.0,
+    skip_if_open_order=True,
+    opposite_orders_only=False,
+    indicators_max_age_seconds=300.0,
+)
 
 
 def request(**changes: Any) -> OpeningRequest:
@@ -46,6 +52,26 @@ def test_everything_in_order_passes() -> None:
             Reason(ReasonCode.MARKET_DATA_STALE, 61.0, 60.0),
         ),
         ({"snapshot": snapshot(spread_percent=float("nan"))}, Reason(ReasonCode.BOOK_INVALID, None, 0.0)),
+        (
+            {"snapshot": snapshot(price_jump=PriceJump(99_900.0, 50.0))},
+            Reason(ReasonCode.PRICE_JUMP, 99_900.0, 50.0),
+        ),
+        (
+            {"snapshot": snapshot(updated_at=NOON + timedelta(seconds=61))},
+            Reason(ReasonCode.MARKET_DATA_AHEAD, 61.0, 60.0),
+        ),
+        (
+            {"snapshot": snapshot(spread_percent=float("nan"), crossed_percent=0.0)},
+            Reason(ReasonCode.BOOK_INVALID, 0.0, 0.0),
+        ),
+        (
+            {"snapshot": snapshot(quote_at=NOON - timedelta(seconds=61))},
+            Reason(ReasonCode.BOOK_STALE, 61.0, 60.0),
+        ),
+        (
+            {"snapshot": snapshot(bars_until=NOON - timedelta(seconds=301))},
+            Reason(ReasonCode.INDICATORS_STALE, 301.0, 300.0),
+        ),
         ({"open_orders": (order(Side.SELL),)}, Reason(ReasonCode.OPEN_ORDER, 1.0, 0.0)),
         ({"position_amount": 9_800.0}, Reason(ReasonCode.POSITION_LIMIT, 10_300.0, 10_000.0)),
         (

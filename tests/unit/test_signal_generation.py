@@ -92,13 +92,19 @@ class FakeModes:
     """Says who decides."""
 
     by_strategy: dict[str, Any] = field(default_factory=dict)
+    paused: dict[str, str] = field(default_factory=dict)
+
+    async def pause(self, strategy_id: str, *, actor: str, reason: str, now: datetime) -> None:
+        assert actor == "service"
+        self.paused[strategy_id] = reason
+        self.by_strategy[strategy_id] = Reason(ReasonCode.PAUSED)
 
     def policy(self, strategy_id: str, now: datetime) -> Policy | Reason:
         answer: Policy | Reason = self.by_strategy.get(strategy_id, WarmupPolicy())
         return answer
 
     def mode(self, strategy_id: str) -> str:
-        return "warmup"
+        return "paused" if strategy_id in self.paused else "warmup"
 
 
 def market(asset: str = "BTCUSDT", *, at: datetime = NOON) -> AssetMarket:
@@ -199,7 +205,7 @@ async def test_one_failing_strategy_does_not_silence_the_other() -> None:
     store = FakeStore()
     modes = FakeModes({"broken": BrokenPolicy()})
     fine = strategy(strategy_id="fine", signals_per_minute=60.0)
-    await run(generator(store, strategy(strategy_id="broken"), fine, modes=modes), 6)
+    await run(generator(store, strategy(strategy_id="broken"), fine, modes=modes), 5)
     assert {decided.signal.strategy_id for decided in store.signals} == {"fine"}
     reasons = {tick.reason.code for tick in store.silent if tick.strategy_id == "broken"}
     assert reasons == {ReasonCode.DECISION_FAILED}

@@ -28,7 +28,7 @@ class GuardValue(Body):
     guard: str
     measure: str
     value: Number
-    comparison: Literal["at_most", "at_least"] | None
+    comparison: Literal["at_most", "at_least", "above"] | None
     threshold: Number = Field(description="null: the guard was not to be asked.")
 
 

@@ -12,7 +12,7 @@ from model_service.cli import tables
 from model_service.cli.dead_letter_text import harmless
 
 Answer = Mapping[str, Any]
-COMPARISONS = {"at_most": "at most", "at_least": "at least"}
+COMPARISONS = {"at_most": "at most", "at_least": "at least", "above": "above"}
 STATUSES = {
     "pending": "waits in the outbox",
     "sending": "is being sent; the broker has not confirmed it yet",

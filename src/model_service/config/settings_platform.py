@@ -90,8 +90,44 @@ class PlatformSettings(BaseSettings):
     )
     market_data_bar_seconds: int = Field(60, ge=1, le=3600, description="Length of a bar.")
     market_data_max_age_seconds: float = Field(
-        60.0, gt=0, le=604_800, description="Older market data is stale: no openings."
+        60.0,
+        gt=0,
+        le=604_800,
+        description="Older market data are stale, and no signal is made of them; of an older book no opening.",
     )
+    market_data_stale_warning_threshold_seconds: float = Field(
+        30.0, gt=0, le=604_800, description="Market data of an asset that become so old are warned of in the log, once."
+    )
+    market_data_max_jump_percent: float = Field(
+        50.0,
+        gt=0,
+        le=100_000,
+        description="A price so far from the last one, larger over smaller, waits for a second event that confirms it.",
+    )
+    market_data_indicators_max_age_bars: float = Field(
+        5.0,
+        ge=1,
+        le=100_000,
+        description="So many bars old may the newest closed one be for an opening; after a longer gap indicators begin "
+        "anew.",
+    )
+
+    market_data_subscribe: bool = Field(
+        True, description="Ask the gateway at WS_GATEWAY_HOST for the market data of all assets; nothing is taken back."
+    )
+    ws_gateway_host: str | None = Field(
+        None, description="Host of ws-gateway's REST interface; unset: somebody else subscribes to the market data."
+    )
+    ws_gateway_port: int = Field(4400, ge=1, le=65535, description="Its port.")
+    ws_gateway_api_key: SecretStr | None = Field(None, description="Its key.")
+
+    @field_validator("ws_gateway_host", "ws_gateway_api_key")
+    @classmethod
+    def _one_line(cls, value: str | SecretStr | None) -> str | SecretStr | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text is not None and not (text.isascii() and text.isprintable()):
+            raise ValueError("allowed: printable ASCII characters, as they travel in a header")
+        return value
 
     @field_validator("market_data_queues", mode="before")
     @classmethod

@@ -10,7 +10,10 @@ from model_service.contracts.types import Side
 
 @dataclass(frozen=True, slots=True)
 class TickerEvent:
-    """What a ticker message said; a delta carries only what changed, so every value may be None."""
+    """What a ticker message said; a delta carries only what changed, so every value may be None.
+
+    `funding_rate` is a fraction, above 0 longs pay shorts; `next_funding_at` is when, aware UTC.
+    """
 
     asset: str
     at: datetime
@@ -22,6 +25,8 @@ class TickerEvent:
     ask_size: float | None = None
     volume_24h: float | None = None
     funding_rate: float | None = None
+    next_funding_at: datetime | None = None
+    funding_interval_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from model_service.contracts.decoding import (
     float_value,
@@ -28,6 +28,7 @@ _ALLOWED_CLOCK_DIFFERENCE = timedelta(days=1)
 
 Object = Mapping[str, Any]
 Level = tuple[float | None, float | None]
+Value = TypeVar("Value")
 
 
 def decode_market(body: bytes, now: datetime) -> MarketEvent | None:
@@ -70,6 +71,8 @@ def _ticker(envelope: _Envelope, payload: Object) -> TickerEvent:
         ask_size=_optional(payload, "ask1Size", non_negative_float),
         volume_24h=_optional(payload, "volume24h", non_negative_float),
         funding_rate=_optional(payload, "fundingRate", float_value),
+        next_funding_at=_optional(payload, "nextFundingTime", _funding_time),
+        funding_interval_seconds=_optional(payload, "fundingIntervalHour", _hours),
     )
 
 
@@ -143,10 +146,19 @@ def _price(payload: Object, key: str) -> float:
     return positive_float(required(payload, key, path), path)
 
 
-def _optional(payload: Object, key: str, read: Callable[[Any, str], float]) -> float | None:
+def _optional(payload: Object, key: str, read: Callable[[Any, str], Value]) -> Value | None:
     # A delta leaves unchanged members out; the exchange writes "" for a value that the instrument does not have.
     value = payload.get(key)
     return None if value is None or value == "" else read(value, f"payload.{key}")
+
+
+def _funding_time(value: Any, path: str) -> datetime | None:
+    # The exchange writes "0" for an instrument without funding.
+    return None if value in ("0", 0) else utc_time(value, path)
+
+
+def _hours(value: Any, path: str) -> float:
+    return 3600.0 * positive_float(value, path)
 
 
 def _envelope_time(envelope: _Envelope) -> datetime:

@@ -11,12 +11,24 @@ from model_service.market.snapshot import NAN
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Best prices and sizes; all NaN while the book is unknown, empty on a side or crossed."""
+    """Best prices and sizes; all NaN while the book is unknown, empty on a side or crossed.
+
+    Attributes:
+        at: when its source last spoke; None before that. A source that speaks of an empty book has spoken.
+        crossed_percent: (ask - bid) / mid * 100 of a book with bid >= ask, so 0 or less; else NaN.
+    """
 
     bid: float = NAN
     ask: float = NAN
     bid_size: float = NAN
     ask_size: float = NAN
+    at: datetime | None = None
+    crossed_percent: float = NAN
+
+    @property
+    def mid(self) -> float:
+        """The middle between bid and ask."""
+        return (self.bid + self.ask) / 2.0
 
     @property
     def spread_percent(self) -> float:
@@ -40,27 +52,33 @@ class BestQuote:
     def __init__(self) -> None:
         self._ticker = _Source()
         self._book = _Source()
-        self.current = _UNKNOWN
+
+    @property
+    def current(self) -> Quote:
+        """The quote now. Made when it is asked for: events are many, questions few."""
+        book, ticker = self._book, self._ticker
+        if not book.is_known:
+            return ticker.quote() if ticker.is_known else _UNKNOWN
+        return ticker.quote() if ticker.is_known and ticker.at > book.at else book.quote()
 
     def apply_ticker(self, event: TickerEvent) -> None:
-        """Merge a ticker; members that it leaves out are unchanged; an older one is ignored."""
+        """Merge a ticker; members that it leaves out are unchanged; an older one is ignored.
+
+        One that leaves out the whole quote says that the ticker's quote still holds; it does not go before the book's.
+        """
         bid_spoke = event.bid_price is not None or event.bid_size is not None
         ask_spoke = event.ask_price is not None or event.ask_size is not None
         if (bid_spoke or ask_spoke) and self._ticker.moves_to(event.at):
             self._ticker.bid.merge(event.bid_price, event.bid_size)
             self._ticker.ask.merge(event.ask_price, event.ask_size)
-            self._choose()
+        self._ticker.confirm(event.at)
 
     def apply_book(self, event: BookEvent) -> None:
         """Take a book message: a snapshot says all, a delta the sides that it names; an older one is ignored."""
         if self._book.moves_to(event.at):
             self._book.bid.replace(event.bid_price, event.bid_size, event.is_snapshot)
             self._book.ask.replace(event.ask_price, event.ask_size, event.is_snapshot)
-            self._choose()
-
-    def _choose(self) -> None:
-        known = [source for source in (self._book, self._ticker) if source.is_known]
-        self.current = max(known, key=lambda source: source.at).quote() if known else _UNKNOWN
+            self._book.confirm(event.at)
 
 
 class _Level:
@@ -93,6 +111,7 @@ class _Level:
 class _Source:
     def __init__(self) -> None:
         self.at = _NEVER
+        self._confirmed_at = _NEVER
         self.bid = _Level()
         self.ask = _Level()
 
@@ -106,7 +125,17 @@ class _Source:
             self.at = at
         return is_newer
 
+    def confirm(self, at: datetime) -> None:
+        if at > self._confirmed_at:
+            self._confirmed_at = at
+
     def quote(self) -> Quote:
+        bid, ask, at = self.bid, self.ask, self._confirmed_at
+        if bid.size == 0.0 or ask.size == 0.0 or not bid.price < ask.price:
+            return Quote(at=at, crossed_percent=self._crossed_percent())
+        return Quote(bid.price, ask.price, bid.size, ask.size, at)
+
+    def _crossed_percent(self) -> float:
         bid, ask = self.bid, self.ask
-        is_valid = bid.price < ask.price and bid.size != 0.0 and ask.size != 0.0
-        return Quote(bid.price, ask.price, bid.size, ask.size) if is_valid else _UNKNOWN
+        is_crossed = bid.size != 0.0 and ask.size != 0.0 and bid.price >= ask.price
+        return 200.0 * (ask.price - bid.price) / (ask.price + bid.price) if is_crossed else NAN

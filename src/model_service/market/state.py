@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import datetime
 
 from model_service.contracts.market import BookEvent, KlineEvent, MarketEvent, TickerEvent, TradeEvent
 from model_service.market.bars import BarBuilder
+from model_service.market.funding import DEFAULT_INTERVAL_SECONDS
 from model_service.market.indicators import IndicatorSet
+from model_service.market.price_jumps import PriceJumpFilter
 from model_service.market.quotes import BestQuote
 from model_service.market.snapshot import NAN, Bar, MarketSnapshot
 from model_service.market.trade_flow import TradeFlow
@@ -19,18 +22,33 @@ class AssetMarket:
     Args:
         asset: symbol, as in the events.
         bar_seconds: length of a bar.
+        jump_limit_percent: a price further from the last waits for a second event; see `PriceJumpFilter`.
+        longest_gap_bars: after a gap of more bars the indicators begin anew: averages over what lies hours apart would
+            pass for knowledge. Infinite: they always go on.
     """
 
-    def __init__(self, asset: str, bar_seconds: int) -> None:
+    def __init__(
+        self,
+        asset: str,
+        bar_seconds: int,
+        *,
+        jump_limit_percent: float = math.inf,
+        longest_gap_bars: float = math.inf,
+    ) -> None:
         self.asset = asset
+        self._jumps = PriceJumpFilter(jump_limit_percent)
+        self._longest_gap_seconds = longest_gap_bars * bar_seconds
         self._bars = BarBuilder(bar_seconds)
         self._indicators = IndicatorSet()
         self._quote = BestQuote()
         self._flow = TradeFlow()
         self._price = _Newest()
         self._volume_24h = _Newest()
-        self._updated_at: datetime | None = None
+        self._funding = _Funding()
         self._bar_count = 0
+        self._last_bar: Bar | None = None
+        self.updated_at: datetime | None = None
+        """Time of the newest market event; None before the first."""
 
     def apply(self, event: MarketEvent) -> list[Bar]:
         """Take one event; returns the bars that it closed, oldest first.
@@ -42,6 +60,19 @@ class AssetMarket:
         """
         if event.asset != self.asset:
             raise ValueError(f"event of {event.asset} given to the market of {self.asset}; route it by its asset")
+        admitted = self._jumps.admit(event, *self._believed(), self._quote)
+        if len(admitted) == 1:
+            return self._take(admitted[0])
+        if not admitted:
+            self._touch(event.end if isinstance(event, KlineEvent) else event.at)
+        return [bar for one in admitted for bar in self._take(one)]
+
+    def _believed(self) -> tuple[float, datetime | None]:
+        if self._price.at is None and self._last_bar is not None:
+            return self._last_bar.close, self._last_bar.end
+        return self._price.value, self._price.at
+
+    def _take(self, event: MarketEvent) -> list[Bar]:
         match event:
             case TradeEvent():
                 return self._apply_trade(event)
@@ -66,7 +97,7 @@ class AssetMarket:
         return MarketSnapshot(
             asset=self.asset,
             at=now,
-            updated_at=self._updated_at,
+            updated_at=self.updated_at,
             price=self._price.value,
             bid=quote.bid,
             ask=quote.ask,
@@ -79,6 +110,13 @@ class AssetMarket:
             volatility=indicators["realised_volatility"],
             bars=self._bar_count,
             indicators=indicators,
+            quote_at=quote.at,
+            crossed_percent=quote.crossed_percent,
+            bars_until=None if self._last_bar is None else self._last_bar.end,
+            price_jump=self._jumps.pending,
+            funding_rate=self._funding.rate.value,
+            seconds_to_funding=self._funding.seconds_to_next(now),
+            funding_interval_seconds=self._funding.interval_seconds,
         )
 
     def _apply_trade(self, trade: TradeEvent) -> list[Bar]:
@@ -96,6 +134,7 @@ class AssetMarket:
         self._touch(ticker.at)
         self._quote.apply_ticker(ticker)
         self._volume_24h.offer(ticker.volume_24h, ticker.at)
+        self._funding.apply(ticker)
         if ticker.last_price is None:
             return []
         self._price.offer(ticker.last_price, ticker.at)
@@ -110,13 +149,39 @@ class AssetMarket:
 
     def _close(self, bars: list[Bar]) -> list[Bar]:
         for bar in bars:
+            if self._is_after_gap(bar):
+                self._indicators = IndicatorSet()
             self._indicators.update(bar)
+            self._last_bar = bar
         self._bar_count += len(bars)
         return bars
 
+    def _is_after_gap(self, bar: Bar) -> bool:
+        last = self._last_bar
+        return last is not None and (bar.start - last.end).total_seconds() > self._longest_gap_seconds
+
     def _touch(self, at: datetime) -> None:
-        if self._updated_at is None or at > self._updated_at:
-            self._updated_at = at
+        if self.updated_at is None or at > self.updated_at:
+            self.updated_at = at
+
+
+class _Funding:
+    """What the ticker said of funding; deltas leave out what is unchanged."""
+
+    def __init__(self) -> None:
+        self.rate = _Newest()
+        self._next_at = _Newest()
+        self.interval_seconds = DEFAULT_INTERVAL_SECONDS
+
+    def apply(self, ticker: TickerEvent) -> None:
+        self.rate.offer(ticker.funding_rate, ticker.at)
+        if ticker.next_funding_at is not None:
+            self._next_at.offer(ticker.next_funding_at.timestamp(), ticker.at)
+        if ticker.funding_interval_seconds is not None:
+            self.interval_seconds = ticker.funding_interval_seconds
+
+    def seconds_to_next(self, now: datetime) -> float:
+        return self._next_at.value - now.timestamp()
 
 
 class _Newest:
@@ -124,8 +189,8 @@ class _Newest:
 
     def __init__(self) -> None:
         self.value = NAN
-        self._at: datetime | None = None
+        self.at: datetime | None = None
 
     def offer(self, value: float | None, at: datetime) -> None:
-        if value is not None and (self._at is None or at >= self._at):
-            self.value, self._at = value, at
+        if value is not None and (self.at is None or at >= self.at):
+            self.value, self.at = value, at

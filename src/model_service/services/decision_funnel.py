@@ -87,8 +87,12 @@ DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
     ("completed", "Did the decision run to its end?", (ReasonCode.DECISION_FAILED,)),
     (
         "market_data",
-        "Are there fresh market data?",
-        (ReasonCode.MARKET_DATA_MISSING, ReasonCode.MARKET_DATA_STALE),
+        "Are there fresh market data, and no unconfirmed jump of the price?",
+        (
+            ReasonCode.MARKET_DATA_MISSING,
+            ReasonCode.MARKET_DATA_STALE,
+            ReasonCode.PRICE_JUMP,
+        ),
     ),
     (EXIT_STEP, "Is no position due to be closed?", (ReasonCode.EXIT_PENDING, ReasonCode.EXIT_COOLDOWN)),
     (
@@ -97,7 +101,9 @@ DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
         (ReasonCode.PAUSED, ReasonCode.WARMUP_DISABLED, ReasonCode.WARMUP_EXPIRED),
     ),
     ("policy", "Does the policy want to trade?", (ReasonCode.MODEL_ABSTAINS, ReasonCode.NOT_DRAWN)),
-    ("book", "Is the order book valid?", (ReasonCode.BOOK_INVALID,)),
+    ("clock", "Are the market data not ahead of our clock?", (ReasonCode.MARKET_DATA_AHEAD,)),
+    ("book", "Is the order book valid and fresh?", (ReasonCode.BOOK_INVALID, ReasonCode.BOOK_STALE)),
+    ("indicators", "Are the indicators as of now?", (ReasonCode.INDICATORS_STALE,)),
     ("open_order", "Is no order of the asset open?", (ReasonCode.OPEN_ORDER,)),
     ("position", "Is the strategy's position within its limit?", (ReasonCode.POSITION_LIMIT,)),
     ("platform_position", "Is the platform's position within the limits?", (ReasonCode.PLATFORM_POSITION_LIMIT,)),

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
+from model_service.market.snapshot import MarketSnapshot, PriceJump
 from model_service.policies.reasons import ReasonCode
-from model_service.services.guards import OpeningRequest
+from model_service.services.guards import OpeningRequest, age_seconds, spread_read
 
-Comparison = Literal["at_most", "at_least"]
+Comparison = Literal["at_most", "at_least", "above"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,11 @@ class GuardReading:
 
 MEASURES: Mapping[str, tuple[str, Comparison]] = {
     ReasonCode.MARKET_DATA_STALE: ("age of the market data, seconds", "at_most"),
-    ReasonCode.BOOK_INVALID: ("spread, percent", "at_least"),
+    ReasonCode.MARKET_DATA_AHEAD: ("the market data ahead of our clock, seconds", "at_most"),
+    ReasonCode.PRICE_JUMP: ("the price to the one before, percent of the smaller", "at_most"),
+    ReasonCode.BOOK_INVALID: ("spread, percent", "above"),
+    ReasonCode.BOOK_STALE: ("age of the book, seconds", "at_most"),
+    ReasonCode.INDICATORS_STALE: ("age of the newest closed bar, seconds", "at_most"),
     ReasonCode.OPEN_ORDER: ("open orders of the asset that count", "at_most"),
     ReasonCode.POSITION_LIMIT: ("the strategy's position after it, quote currency", "at_most"),
     ReasonCode.PLATFORM_POSITION_LIMIT: ("the platform's position after it, quote currency", "at_most"),
@@ -41,14 +47,20 @@ MEASURES: Mapping[str, tuple[str, Comparison]] = {
 def guard_readings(request: OpeningRequest) -> tuple[GuardReading, ...]:
     """What every guard looks at, in the order in which they are asked, whether they pass or not."""
     strategy, limits, snapshot = request.strategy, request.limits, request.snapshot
-    age = None if snapshot.updated_at is None else (snapshot.at - snapshot.updated_at).total_seconds()
+    age = age_seconds(snapshot, snapshot.updated_at)
     change = request.side.sign * float(request.amount)
     counted = [
         order for order in request.open_orders if not limits.opposite_orders_only or order.side is request.side.opposite
     ]
     return (
         _reading(ReasonCode.MARKET_DATA_STALE, age, limits.market_data_max_age_seconds),
-        _reading(ReasonCode.BOOK_INVALID, snapshot.spread_percent, 0.0),
+        _jump_reading(snapshot.price_jump),
+        _reading(
+            ReasonCode.MARKET_DATA_AHEAD, None if age is None else max(0.0, -age), limits.market_data_max_age_seconds
+        ),
+        _reading(ReasonCode.BOOK_INVALID, spread_read(snapshot), 0.0),
+        _age_reading(ReasonCode.BOOK_STALE, snapshot, snapshot.quote_at, limits.market_data_max_age_seconds),
+        _age_reading(ReasonCode.INDICATORS_STALE, snapshot, snapshot.bars_until, limits.indicators_max_age_seconds),
         _reading(ReasonCode.OPEN_ORDER, float(len(counted)), 0.0 if limits.skip_if_open_order else None),
         _reading(
             ReasonCode.POSITION_LIMIT, abs(request.position_amount + change), float(strategy.maximum_position_amount)
@@ -63,6 +75,16 @@ def guard_readings(request: OpeningRequest) -> tuple[GuardReading, ...]:
         ),
         _reading(ReasonCode.RATE_LIMITED, request.tokens, 1.0),
     )
+
+
+def _jump_reading(jump: PriceJump | None) -> GuardReading:
+    if jump is None:
+        return _reading(ReasonCode.PRICE_JUMP, None, None)
+    return _reading(ReasonCode.PRICE_JUMP, jump.percent, jump.limit_percent)
+
+
+def _age_reading(guard: ReasonCode, snapshot: MarketSnapshot, moment: datetime | None, limit: float) -> GuardReading:
+    return _reading(guard, age_seconds(snapshot, moment), None if moment is None else limit)
 
 
 def _reading(guard: ReasonCode, value: float | None, threshold: float | None) -> GuardReading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from model_service.config.strategies import StrategyDefinition
@@ -21,6 +22,7 @@ class GuardLimits:
     market_data_max_age_seconds: float
     skip_if_open_order: bool
     opposite_orders_only: bool
+    indicators_max_age_seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +61,62 @@ def refuse_opening(request: OpeningRequest) -> Reason | None:
 
 def market_data_reason(snapshot: MarketSnapshot, max_age_seconds: float) -> Reason | None:
     """Whether the market data allow any signal at all, exits included."""
-    if snapshot.updated_at is None or not math.isfinite(snapshot.price):
+    return _stale(snapshot, max_age_seconds) or _jumped(snapshot)
+
+
+def spread_read(snapshot: MarketSnapshot) -> float | None:
+    """The spread in percent, 0 or less where bid and ask are crossed; None where a side is missing."""
+    spread = snapshot.spread_percent if math.isfinite(snapshot.spread_percent) else snapshot.crossed_percent
+    return spread if math.isfinite(spread) else None
+
+
+def age_seconds(snapshot: MarketSnapshot, moment: datetime | None) -> float | None:
+    """How long before the snapshot `moment` was; below 0 when it lies after it."""
+    return None if moment is None else (snapshot.at - moment).total_seconds()
+
+
+def _stale(snapshot: MarketSnapshot, max_age_seconds: float) -> Reason | None:
+    age = age_seconds(snapshot, snapshot.updated_at)
+    if age is None or not math.isfinite(snapshot.price):
         return Reason(ReasonCode.MARKET_DATA_MISSING)
-    age = (snapshot.at - snapshot.updated_at).total_seconds()
-    if age > max_age_seconds:
-        return Reason(ReasonCode.MARKET_DATA_STALE, age, max_age_seconds)
-    return None
+    return Reason(ReasonCode.MARKET_DATA_STALE, age, max_age_seconds) if age > max_age_seconds else None
+
+
+def _jumped(snapshot: MarketSnapshot) -> Reason | None:
+    jump = snapshot.price_jump
+    return None if jump is None else Reason(ReasonCode.PRICE_JUMP, jump.percent, jump.limit_percent)
 
 
 def _fresh_market_data(request: OpeningRequest) -> Reason | None:
-    return market_data_reason(request.snapshot, request.limits.market_data_max_age_seconds)
+    return _stale(request.snapshot, request.limits.market_data_max_age_seconds)
+
+
+def _steady_price(request: OpeningRequest) -> Reason | None:
+    return _jumped(request.snapshot)
+
+
+def _clocks_agree(request: OpeningRequest) -> Reason | None:
+    # Data ahead of our clock would pass for fresh long after they have stopped. An exit has to go on meanwhile: a wrong
+    # clock of ours must not hold a stop-loss back.
+    age, limit = age_seconds(request.snapshot, request.snapshot.updated_at), request.limits.market_data_max_age_seconds
+    return Reason(ReasonCode.MARKET_DATA_AHEAD, -age, limit) if age is not None and -age > limit else None
 
 
 def _valid_book(request: OpeningRequest) -> Reason | None:
-    spread = request.snapshot.spread_percent
-    if not math.isfinite(spread) or spread < 0:
-        return Reason(ReasonCode.BOOK_INVALID, spread if math.isfinite(spread) else None, 0.0)
-    return None
+    spread = spread_read(request.snapshot)
+    return Reason(ReasonCode.BOOK_INVALID, spread, 0.0) if spread is None or spread <= 0.0 else None
+
+
+def _fresh_book(request: OpeningRequest) -> Reason | None:
+    # Trades may flow while the book stands still: its own age counts.
+    age, limit = age_seconds(request.snapshot, request.snapshot.quote_at), request.limits.market_data_max_age_seconds
+    return Reason(ReasonCode.BOOK_STALE, age, limit) if age is not None and age > limit else None
+
+
+def _fresh_indicators(request: OpeningRequest) -> Reason | None:
+    # Before the first bar they are unknown, and every policy sees that. Old ones look like knowledge.
+    age, limit = age_seconds(request.snapshot, request.snapshot.bars_until), request.limits.indicators_max_age_seconds
+    return Reason(ReasonCode.INDICATORS_STALE, age, limit) if age is not None and age > limit else None
 
 
 def _no_open_order(request: OpeningRequest) -> Reason | None:
@@ -118,7 +159,11 @@ def _within_rate_limit(request: OpeningRequest) -> Reason | None:
 
 OPENING_GUARDS: tuple[Callable[[OpeningRequest], Reason | None], ...] = (
     _fresh_market_data,
+    _steady_price,
+    _clocks_agree,
     _valid_book,
+    _fresh_book,
+    _fresh_indicators,
     _no_open_order,
     _within_position_limit,
     _within_platform_position_limit,

@@ -75,7 +75,29 @@ def _not_drawn(value: Number, _threshold: Number) -> str:
 def _book(value: Number, threshold: Number) -> str:
     if value is None:
         return "the order book has no bid or no ask"
-    return f"bid and ask are crossed: a spread of {_n(value)} %, at least {_n(threshold)} % is needed"
+    return f"bid and ask are crossed: a spread of {_n(value)} %, more than {_n(threshold)} % is needed"
+
+
+def _ahead(value: Number, threshold: Number) -> str:
+    return (
+        f"the newest market data were {_n(value, ',.1f')} s ahead of this machine's clock, so that their age cannot be "
+        f"told; at most {_n(threshold)} s are allowed. Set the clocks right"
+    )
+
+
+def _jump(value: Number, threshold: Number) -> str:
+    return (
+        f"one event put the price {_n(value)} % away from the last one, over the limit of {_n(threshold)} %; it counts "
+        "once a second event agrees"
+    )
+
+
+def _stale_book(value: Number, threshold: Number) -> str:
+    return f"bid and ask were {_n(value, ',.1f')} s old; at most {_n(threshold)} s are allowed"
+
+
+def _stale_indicators(value: Number, threshold: Number) -> str:
+    return f"the newest closed bar ended {_n(value, ',.1f')} s ago; at most {_n(threshold)} s are allowed"
 
 
 def _exit_pending(value: Number, _threshold: Number) -> str:
@@ -112,16 +134,22 @@ def _rate(value: Number, threshold: Number) -> str:
 
 
 TEXTS: Mapping[str, ReasonText] = {
-    ReasonCode.PAUSED: ReasonText(_always("a person has paused the strategy; positions are still closed")),
+    ReasonCode.PAUSED: ReasonText(
+        _always("the strategy is paused, by a person or by its own failures; positions are still closed")
+    ),
     ReasonCode.WARMUP_DISABLED: ReasonText(
         _always("no model is active, and the warm-up is switched off"), "WARMUP_MODE_ENABLED"
     ),
     ReasonCode.WARMUP_EXPIRED: ReasonText(_expired, "WARMUP_DURATION_HOURS"),
     ReasonCode.MARKET_DATA_MISSING: ReasonText(_always("no price of the asset has come yet"), "MARKET_DATA_QUEUES"),
     ReasonCode.MARKET_DATA_STALE: ReasonText(_stale, "MARKET_DATA_MAX_AGE_SECONDS"),
+    ReasonCode.MARKET_DATA_AHEAD: ReasonText(_ahead, "MARKET_DATA_MAX_AGE_SECONDS"),
+    ReasonCode.PRICE_JUMP: ReasonText(_jump, "MARKET_DATA_MAX_JUMP_PERCENT"),
     ReasonCode.EXIT_PENDING: ReasonText(_exit_pending),
     ReasonCode.EXIT_COOLDOWN: ReasonText(_exit_cooldown, "EXIT_STRATEGY_RATE_LIMIT"),
     ReasonCode.BOOK_INVALID: ReasonText(_book),
+    ReasonCode.BOOK_STALE: ReasonText(_stale_book, "MARKET_DATA_MAX_AGE_SECONDS"),
+    ReasonCode.INDICATORS_STALE: ReasonText(_stale_indicators, "MARKET_DATA_INDICATORS_MAX_AGE_BARS"),
     ReasonCode.MODEL_ABSTAINS: ReasonText(_abstains, "MODEL_ACTION_THRESHOLD"),
     ReasonCode.NOT_DRAWN: ReasonText(_not_drawn, "WARMUP_SIGNAL_FREQUENCY"),
     ReasonCode.OPEN_ORDER: ReasonText(_open_order, "SIGNAL_GENERATION_SKIP_IF_OPEN_ORDER"),

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-import structlog
-
 from model_service.config.clock import Identifiers
 from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
@@ -25,6 +23,7 @@ from model_service.policies.exit_state import ExitState, current
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.decision import decision_context, draw
 from model_service.services.decision_evidence import decision_evidence
+from model_service.services.decision_failures import DecisionFailures
 from model_service.services.guard_readings import guard_readings
 from model_service.services.guards import GuardLimits, OpeningRequest, market_data_reason, refuse_opening
 from model_service.services.modes import Modes
@@ -41,7 +40,6 @@ from model_service.services.rate_limit import TokenBucket
 from model_service.services.signal_record import Tick, exit_signal, none_draw, opening_signal
 from model_service.trades.ledger import Lot
 
-log = structlog.get_logger()
 EXIT_LOOK_SECONDS = 1.0
 """Between two ticks exits are looked at this often: a strategy that ticks once an hour has stops all the same."""
 NO_STATISTICS = ExecutionStatistics(math.nan, math.nan, math.nan, math.nan)
@@ -104,6 +102,7 @@ class SignalGenerator:
         for strategy in self.strategies:
             for asset in strategy.assets:
                 self._platform_limits[asset] += float(strategy.maximum_position_amount)
+        self._failures = DecisionFailures()
         self._next_tick: datetime | None = None
         self._looked_at: datetime | None = None
         self._statistics: Mapping[tuple[str, str], ExecutionStatistics] = {}
@@ -131,6 +130,7 @@ class SignalGenerator:
         return ()
 
     async def _tick_all(self, now: datetime) -> Sequence[DecidedSignal]:
+        await self._pause_failing(now)
         await self._refresh_statistics(now)
         decided = await self._begin(now, is_tick=True)
         for strategy in self.strategies:
@@ -139,6 +139,12 @@ class SignalGenerator:
             # Market data, executions and HTTP get their turn between two strategies; the snapshots are taken already.
             await asyncio.sleep(0)
         return await self._record(decided)
+
+    async def _pause_failing(self, now: datetime) -> None:
+        for strategy_id, reason in dict(self._failures.exhausted).items():
+            if self._modes.mode(strategy_id) != "paused":
+                await self._modes.pause(strategy_id, actor="service", reason=reason, now=now)
+            self._failures.begin_anew(strategy_id)
 
     async def _look_at_exits(self, now: datetime) -> Sequence[DecidedSignal]:
         """Close what is due; nothing is opened and no silence counted."""
@@ -186,10 +192,11 @@ class SignalGenerator:
     def _tick_asset(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> None:
         try:
             outcome = self._decide(self._tick(strategy, asset, decided), decided)
-        except (ArithmeticError, ValueError, KeyError, IndexError, RuntimeError) as error:
-            # One strategy that fails must not silence the others.
-            log.exception("decision_failed", strategy=strategy.strategy_id, asset=asset, error=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not silence the other strategies
+            self._failures.failed(strategy.strategy_id, asset, error, decided.now, is_tick=decided.is_tick)
             outcome = Reason(ReasonCode.DECISION_FAILED)
+        else:
+            self._failures.succeeded(strategy.strategy_id, asset)
         if outcome is not None and decided.is_tick:
             decided.silent.append(SilentTick(strategy.strategy_id, asset, decided.now, outcome))
 
