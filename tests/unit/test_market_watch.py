@@ -28,7 +28,7 @@ def said(watch: MarketWatch, market: AssetMarket, seconds: Sequence[int]) -> lis
 def test_once_for_each_spell() -> None:
     watch, market = MarketWatch(30.0), AssetMarket("BTCUSDT", 60)
     market.apply(TickerEvent("BTCUSDT", NOON, last_price=1.0))
-    assert said(watch, market, range(0, 90)) == [("market_data_old", 31.0)]
+    assert said(watch, market, range(90)) == [("market_data_old", 31.0)]
     market.apply(TickerEvent("BTCUSDT", at(90), last_price=1.0))
     assert said(watch, market, range(90, 122)) == [("market_data_fresh", None), ("market_data_old", 31.0)]
 
