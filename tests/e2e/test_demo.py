@@ -78,7 +78,8 @@ async def test_recorded_candles_pass_and_the_report_is_readable(tmp_path: Path) 
     assert code == 0, err
     assert "300 candles of BTCUSDT" in out
     assert "first signal published" in out
-    assert "ticks without a signal" in out
+    assert "of them without a signal" in out
+    assert out.rstrip().splitlines()[-1].startswith("  confirmed by the broker")
     assert "no candidate was judged" in out
 
 

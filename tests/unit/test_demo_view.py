@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 
 from model_service.demo.narrator import Narrator
+from model_service.demo.silence import funnel_lines
 from model_service.demo.status import DemoStatus, StrategyLine, TrainingLine, Verdict
 from model_service.demo.summary import JudgedVersion, Summary, report_lines, summary_json
 from model_service.demo.view import Frame, LiveView, PlainView, panel_parts, view_for
 from model_service.models.job import GateCondition
+from model_service.policies.reasons import ReasonCode
+from model_service.services.decision_funnel import CountedReason, CountedSignals, funnel
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 GATE = (
@@ -28,7 +31,17 @@ SUMMARY = Summary(
     realized_pnl=-1.5,
     version=JudgedVersion("v1", "momentum_v1", GATE, promoted=False, test_accuracy=0.71, files={}),
     run_lines=("momentum_v1 2026-01-05 01:00: rejected v1",),
-    funnel=(("not_drawn", 90), ("open_order", 10)),
+    funnels={
+        "momentum_v1": funnel(
+            [
+                CountedReason("open_order", 10, START, "BTCUSDT", 1.0, 0.0),
+                CountedReason("price_jump", 2, START, "BTCUSDT", 99_900.0, 50.0),
+                CountedReason("not_drawn", 90, START, "BTCUSDT", 1 / 3, 1.0),
+                CountedReason("paused", 1_234_567, START, "BTCUSDT", None, None),
+            ],
+            [CountedSignals(False, "published", "filled", 8), CountedSignals(True, "expired", None, 2)],
+        )
+    },
     signal_states=(("open filled", 8),),
     signals_sha256="00",
 )
@@ -121,5 +134,37 @@ def test_the_report_says_what_was_not_met() -> None:
     text = "\n".join(report_lines(SUMMARY, 0.84))
     assert "refused by the gate" in text
     assert "not met: 2 accuracy, 0.71 against 0.75" in text
-    assert "not_drawn" in text
     assert "(Bayes): 0.84" in text
+
+
+def test_the_report_ends_with_the_reasons_in_the_order_of_the_decision() -> None:
+    lines = list(report_lines(SUMMARY, 0.84))
+    assert lines[-10:] == [
+        "momentum_v1: 1,234,679 ticks, 1,234,669 of them without a signal",
+        "  price_jump                         -2   last 9.99e+04 against 50",
+        "  exits                              -2",
+        "  paused                     -1,234,567",
+        "  not_drawn                         -90   last 0.3333 against 1",
+        "  open_order                        -10   last 1 against 0",
+        "  openings                            8",
+        "  signals, with the exits            10",
+        "  expired                            -2",
+        "  confirmed by the broker             8",
+    ]
+
+
+def test_the_reasons_fit_into_80_columns_whatever_they_are() -> None:
+    worst = [CountedReason(code, 10**8, START, "BTCUSDT", -1.234567e-300, -1.234567e-300) for code in ReasonCode]
+    lines = list(funnel_lines("momentum_v1", funnel(worst, [])))
+    assert all(len(line) <= 80 for line in lines)
+    assert len(lines) == len(ReasonCode) + 4
+
+
+def test_the_json_has_the_funnel_of_each_strategy() -> None:
+    body = summary_json(SUMMARY)
+    assert body["decisions"] == {"paused": 1_234_567, "not_drawn": 90, "open_order": 10, "price_jump": 2}
+    found = body["funnel"]["momentum_v1"]
+    assert (found["ticks"], found["openings"], found["exits"], found["confirmed"]) == (1_234_679, 8, 2, 8)
+    assert [one["reason"] for one in found["reasons"]] == ["price_jump", "paused", "not_drawn", "open_order"]
+    assert found["reasons"][0] == {"reason": "price_jump", "count": 2, "last_value": 99_900.0, "last_threshold": 50.0}
+    assert found["reasons"][1]["last_value"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from model_service.contracts.decoding import (
     decimal_value,
+    float_value,
     load_object,
     required,
     side_value,
@@ -297,3 +299,19 @@ def test_texts_that_the_database_cannot_hold_are_refused(value: object) -> None:
 def test_required_names_the_whole_path() -> None:
     with pytest.raises(InvalidMessage, match=r"missing_field at order\.price"):
         required({"price": None}, "price", "order.price")
+
+
+@given(
+    st.text("0123456789.eE+-_ naif\u0661", max_size=22)
+    | st.floats().map(repr)
+    | st.decimals(allow_nan=False, allow_infinity=False).map(str)
+)
+def test_a_float_is_read_as_the_decimal_is_and_refused_where_it_is(text: str) -> None:
+    assert read(float_value, text) == read(lambda value, path: float(decimal_value(value, path)), text)
+
+
+def read(reader: Callable[[Any, str], float], text: str) -> float | str:
+    try:
+        return reader(text, "payload.p")
+    except InvalidMessage as refused:
+        return str(refused)

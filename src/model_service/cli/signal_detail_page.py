@@ -25,11 +25,18 @@ def page(answer: Answer) -> Iterator[RenderableType]:
     """The signal from the decision to the outcome."""
     yield _header(answer)
     yield tables.section("Decision", tables.facts(_decision(answer)))
-    yield tables.section("Market", tables.facts(tables.flat(answer["market_data_snapshot"], "")))
+    yield tables.section("Market", tables.facts(_market(answer)))
     yield _guards(answer)
     yield _features(answer)
     yield _order(answer)
     yield _outcomes(answer)
+
+
+def _market(answer: Answer) -> Iterator[tuple[str, str]]:
+    yield from tables.flat(answer["market_data_snapshot"], "")
+    cost = answer["metadata"].get("funding_cost_percent")
+    if cost is not None:
+        yield "funding over the horizon, of this side", f"{cost:+.4g} % of its value"
 
 
 def _header(answer: Answer) -> RenderableType:

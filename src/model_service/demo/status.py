@@ -89,7 +89,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def funnel_lines(funnel: Sequence[tuple[str, int]]) -> list[str]:
-    """`reason: count` in columns, the most frequent first."""
-    width = max((len(reason) for reason, _ in funnel), default=0)
-    return [f"  {reason:<{width}}  {count:>9,}" for reason, count in funnel]
+def count_lines(counts: Sequence[tuple[str, int]]) -> list[str]:
+    """`name  count` in columns, in the order given."""
+    width = max((len(name) for name, _ in counts), default=0)
+    return [f"  {name:<{width}}  {count:>9,}" for name, count in counts]

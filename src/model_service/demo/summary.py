@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_service.database.connection import Database
-from model_service.demo.status import funnel_lines, number
+from model_service.demo.silence import funnel_json, funnel_lines, occurrences, read_funnels
+from model_service.demo.status import count_lines, number
 from model_service.models.job import GateCondition
+from model_service.services.decision_funnel import Funnel
 
 COUNTS = """
 SELECT
@@ -31,10 +33,6 @@ SELECT v.version, v.strategy_id, v.gate, v.files, m.metric_value AS accuracy,
 RUNS = """
 SELECT strategy_id, state, version, error_code, error_hint, requested_at
   FROM model_service.training_runs ORDER BY requested_at, run_id
-"""
-FUNNEL = """
-SELECT reason, sum(occurrences)::bigint AS occurrences
-  FROM model_service.decision_counts GROUP BY reason ORDER BY 2 DESC, 1
 """
 SIGNALS_DIGEST = """
 SELECT encode(sha256(coalesce(string_agg(
@@ -67,6 +65,7 @@ class Summary:
 
     Attributes:
         realized_pnl: quote currency after fees.
+        funnels: from ticks to confirmed signals, by strategy.
         signals_sha256: of all signals with their features and probabilities; the same seed gives the same.
     """
 
@@ -78,7 +77,7 @@ class Summary:
     realized_pnl: float
     version: JudgedVersion | None
     run_lines: tuple[str, ...]
-    funnel: tuple[tuple[str, int], ...]
+    funnels: Mapping[str, Funnel]
     signal_states: tuple[tuple[str, int], ...]
     signals_sha256: str
 
@@ -91,7 +90,7 @@ async def read_summary(database: Database) -> Summary:
         **dict(counts),
         version=await _judged(database),
         run_lines=tuple(_run_line(row) for row in await database.fetch(RUNS)),
-        funnel=tuple((row["reason"], row["occurrences"]) for row in await database.fetch(FUNNEL)),
+        funnels=await read_funnels(database),
         signal_states=tuple(
             (f"{row['intent']} {row['state']}", row["occurrences"]) for row in await database.fetch(SIGNALS_BY_STATE)
         ),
@@ -115,7 +114,8 @@ def summary_json(summary: Summary, **more: Any) -> dict[str, Any]:
         "model_signals": summary.model_signals,
         "realized_pnl": round(summary.realized_pnl, 8),
         "run_states": list(summary.run_lines),
-        "decisions": dict(summary.funnel),
+        "decisions": occurrences(summary.funnels),
+        "funnel": {name: funnel_json(found) for name, found in summary.funnels.items()},
         "signals_sha256": summary.signals_sha256,
         "model_sha256": dict(version.files) if version else {},
         **more,
@@ -124,16 +124,16 @@ def summary_json(summary: Summary, **more: Any) -> dict[str, Any]:
 
 def report_lines(summary: Summary, bayes_accuracy: float | None) -> Iterable[str]:
     """The report that people read at the end."""
-    ticks = sum(count for _, count in summary.funnel)
     yield f"{summary.signals_published:,} signals, {summary.fills:,} fills, {summary.outcomes:,} outcomes"
     yield f"realised result after fees: {summary.realized_pnl:+,.2f}"
-    yield f"ticks without a signal: {ticks:,}, by reason"
-    yield from funnel_lines(summary.funnel)
     yield "signals, by intent and what became of them"
-    yield from funnel_lines(summary.signal_states)
+    yield from count_lines(summary.signal_states)
     yield f"training runs: {summary.runs}"
     yield from (f"  {line}" for line in summary.run_lines)
     yield from _version_lines(summary, bayes_accuracy)
+    yield "why there was no signal, in the order of the decision, with the last number and its threshold"
+    for name, found in summary.funnels.items():
+        yield from funnel_lines(name, found)
 
 
 def asdict_of(condition: GateCondition) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
+from model_service.market.funding import funding_cost_percent
 from model_service.market.snapshot import MarketSnapshot
 from model_service.models.features import DecisionContext
 from model_service.policies.base import ActionProbabilities
@@ -54,6 +55,14 @@ def _position(strategy: StrategyDefinition, snapshot: MarketSnapshot, lots: Sequ
     return unrealised, float(quantity) * snapshot.price / float(strategy.maximum_position_amount)
 
 
+def funding_costs(snapshot: MarketSnapshot, horizon_seconds: float) -> dict[Side, float]:
+    """What each side is expected to pay for funding over the horizon, percent of its value; empty while unknown."""
+    cost = funding_cost_percent(
+        snapshot.funding_rate, snapshot.seconds_to_funding, horizon_seconds, snapshot.funding_interval_seconds
+    )
+    return {side: side.sign * cost for side in Side} if math.isfinite(cost) else {}
+
+
 def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
     """The snapshot as order-manager accepts it: finite numbers only, spread in percent."""
     known = {
@@ -61,6 +70,8 @@ def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
         "spread": snapshot.spread_percent,
         "volume_24h": snapshot.volume_24h,
         "volatility": snapshot.volatility,
+        "funding_rate": snapshot.funding_rate,
+        "seconds_to_funding": snapshot.seconds_to_funding,
     }
     message: dict[str, Any] = {name: value for name, value in known.items() if math.isfinite(value)}
     if math.isfinite(snapshot.bid_size) and math.isfinite(snapshot.ask_size):

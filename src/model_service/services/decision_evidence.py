@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from model_service.config.strategies import StrategyDefinition
 from model_service.market.snapshot import MarketSnapshot
 from model_service.policies.warmup import WARMUP_INDICATORS
+from model_service.services.decision import funding_costs
 from model_service.services.guard_readings import GuardReading
 
 
@@ -30,7 +31,7 @@ class DecidingSettings(BaseModel):
     action_threshold: float
 
 
-MARKET_VALUES = ("book_imbalance", "volatility")
+MARKET_VALUES = ("book_imbalance", "volatility", "funding_rate", "seconds_to_funding")
 
 
 def decision_evidence(
@@ -43,6 +44,9 @@ def decision_evidence(
         "market": {
             **_known({name: getattr(snapshot, name) for name in MARKET_VALUES}),
             "indicators": _known({name: snapshot.indicators.get(name, math.nan) for name in WARMUP_INDICATORS}),
+        },
+        "funding_cost_percent": {
+            side.value: cost for side, cost in funding_costs(snapshot, strategy.horizon_seconds).items()
         },
         "guards": [
             {"guard": one.guard.value, "value": one.value, "threshold": one.threshold} for one in readings

@@ -20,7 +20,7 @@ from model_service.models.features import FEATURE_SET, encode_features
 from model_service.policies.base import ActionProbabilities, Proposal
 from model_service.policies.exit import ExitProposal
 from model_service.policies.exit_state import ExitState
-from model_service.services.decision import snapshot_message
+from model_service.services.decision import funding_costs, snapshot_message
 from model_service.services.ports import DecidedSignal, Intent, NoneDraw, OpenOrder
 from model_service.trades.ledger import Lot
 
@@ -84,6 +84,9 @@ def opening_signal(
     metadata: dict[str, Any] = {"reasoning": f"{proposal.policy}: p={proposal.confidence[side]:.3f}"}
     if proposal.expected_net_return is not None:
         metadata["expected_net_return"] = proposal.expected_net_return[side]
+    funding = funding_costs(tick.snapshot, tick.strategy.horizon_seconds)
+    if funding:
+        metadata["funding_cost_percent"] = funding[side]
     return _signal(
         tick,
         side,
