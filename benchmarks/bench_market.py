@@ -22,8 +22,8 @@ from model_service.market.state import AssetMarket
 from model_service.messaging.rabbitmq import RabbitTransport
 from model_service.messaging.transport import OutgoingMessage
 
-EVENTS = 40_000
-REPETITIONS = 7
+EVENTS = 20_000
+REPETITIONS = 5
 QUEUE = "bench.market_data"
 BAR_SECONDS = 60
 CLOCK = SystemClock()

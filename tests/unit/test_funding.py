@@ -1,4 +1,4 @@
-"""Funding: from the ticker into the state, into the record of a decision, and as what a position is expected to cost."""
+"""Funding: from the ticker into the state and the record of a decision, and what it is expected to cost."""
 
 from __future__ import annotations
 

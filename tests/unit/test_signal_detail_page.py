@@ -84,6 +84,14 @@ def test_what_is_not_known_is_said(changes: dict[str, Any], sentence: str) -> No
     assert sentence in page(140, **changes)
 
 
+def test_funding_is_told_where_it_is_known() -> None:
+    known = {"price": 50_000.0, "funding_rate": 0.0001, "seconds_to_funding": 60.0}
+    text = " ".join(page(140, market_data_snapshot=known, metadata={"funding_cost_percent": -0.01}).split())
+    assert "funding over the horizon, of this side -0.01 % of its value" in text
+    assert "seconds_to_funding 60" in text.replace("to funding", "to_funding").replace("seconds to", "seconds_to")
+    assert "funding over" not in page()
+
+
 def test_stored_text_cannot_steer_the_terminal() -> None:
     evil = "x\x1b[2Jy"
     text = page(
