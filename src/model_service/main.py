@@ -44,6 +44,7 @@ from model_service.database.shared_schema import SharedSchema
 from model_service.database.shared_tables import USES, SharedTables
 from model_service.database.signal_detail import PostgresOpenings
 from model_service.database.training_runs import PostgresTrainingStore
+from model_service.database.version_files import PostgresVersionFiles
 from model_service.explanation_process import ExplanationLauncher
 from model_service.market.state import AssetMarket
 from model_service.messaging.postgres import PostgresTransport
@@ -59,9 +60,11 @@ from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
 from model_service.services.quality import QualityLimits, QualityWatch
 from model_service.services.replay import Replays
+from model_service.services.retention import Retention
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from model_service.services.training import TrainingLimits, TrainingService
 from model_service.services.triggers import TriggerLimits, Triggers
+from model_service.services.version_files import VersionFiles
 from model_service.training_process import ChildLauncher
 
 if TYPE_CHECKING:
@@ -285,7 +288,9 @@ def _parts(
     runs = PostgresTrainingStore(database)
     modes = Modes(strategies, registry, files, warmup=settings.warmup_mode_enabled)
     training_limits = _training_limits(settings, database.address, training_seconds)
-    training = TrainingService(runs, registry, files, ChildLauncher(), modes, identifiers, training_limits)
+    records = PostgresVersionFiles(database)
+    retention = Retention(records, files, settings.model_retention_versions)
+    training = TrainingService(runs, registry, files, ChildLauncher(), modes, identifiers, training_limits, retention)
     triggers = Triggers(strategies, runs, training, _trigger_limits(settings), clock.now())
     shared = _shared_tables(settings, database)
     decisions = PostgresDecisionStore(database, shared)
@@ -299,6 +304,7 @@ def _parts(
         markets=markets,
         bars=bars,
         files=files,
+        version_files=VersionFiles(records, registry, files, retention),
         modes=modes,
         generator=SignalGenerator(
             strategies, markets, modes, decisions, identifiers, _generation_limits(settings, seed)

@@ -40,6 +40,7 @@ from model_service.services.replay import Replays
 from model_service.services.signal_generation import SignalGenerator
 from model_service.services.training import TrainingService
 from model_service.services.triggers import Triggers
+from model_service.services.version_files import VersionFiles
 
 log = structlog.get_logger()
 
@@ -83,6 +84,7 @@ class Parts:
     markets: Mapping[str, AssetMarket]
     bars: BarStore
     files: ModelFolder
+    version_files: VersionFiles
     modes: Modes
     generator: SignalGenerator
     publisher: SignalPublisher
@@ -131,6 +133,7 @@ class Service:
         await register_feature_set(parts.database, CURRENT, now)
         await parts.training.recover(now)
         parts.files.sweep()
+        await parts.version_files.take_stock(now)
         await parts.modes.restore(now)
         await parts.fills.recover(now)
         for asset, market in parts.markets.items():

@@ -222,7 +222,8 @@ def _keep(candidate: Candidate, files: Mapping[str, bytes], directory: Path) -> 
 
     hashes = write_artifact(directory, files)
     LoadedModel.from_files({name: (directory / name).read_bytes() for name in REQUIRED_FILES}, hashes)
-    return candidate.model_copy(update={"files": hashes})
+    sizes = {name: len(data) for name, data in files.items()}
+    return candidate.model_copy(update={"files": hashes, "file_sizes": sizes})
 
 
 def _failure(error: Exception, job: TrainingJob) -> Failure:

@@ -22,9 +22,11 @@ from model_service.database.connection import Database
 from model_service.database.model_files import ModelFolder
 from model_service.database.registry import PostgresRegistry
 from model_service.database.training_runs import PostgresTrainingStore
+from model_service.database.version_files import PostgresVersionFiles
 from model_service.learning.run import train_candidate
 from model_service.models.job import Candidate, DatabaseCoordinates, TrainingJob
 from model_service.services.modes import Modes
+from model_service.services.retention import Retention
 from model_service.services.training import TrainingLimits, TrainingService
 from model_service.training_process import ChildLauncher, ChildProcess
 from tests.integration.test_training_worker import PASSWORD, store
@@ -73,6 +75,7 @@ class House:
         return TrainingService(
             PostgresTrainingStore(self.database), self.registry, self.files, WatchedLauncher(harm), self.modes,
             SeededIdentifiers(2), TrainingLimits(coordinates, threads=1, max_duration_seconds=60.0),
+            Retention(PostgresVersionFiles(self.database), self.files, 100),
         )  # fmt: skip
 
 

@@ -17,9 +17,11 @@ from model_service.database.connection import Database
 from model_service.database.model_files import ModelFolder
 from model_service.database.registry import PostgresRegistry
 from model_service.database.training_runs import PostgresTrainingStore
+from model_service.database.version_files import PostgresVersionFiles
 from model_service.models.artifact import LoadedModel
 from model_service.models.job import Candidate, Progress, TrainingJob
 from model_service.services.modes import Modes
+from model_service.services.retention import Retention
 from model_service.services.training import TrainingLimits, TrainingService
 from model_service.training_process import ChildLauncher, ChildProcess
 from tests.integration.test_training_worker import PASSWORD, job_on, run_child
@@ -176,7 +178,8 @@ async def test_a_newer_request_takes_the_workers_and_the_disk_from_the_older(
         engine="dask", dask_scheduler_address=cluster.address,
     )  # fmt: skip
     store = PostgresTrainingStore(stored)
-    training = TrainingService(store, registry, files, ChildLauncher(), modes, SeededIdentifiers(2), limits)
+    retention = Retention(PostgresVersionFiles(stored), files, 100)
+    training = TrainingService(store, registry, files, ChildLauncher(), modes, SeededIdentifiers(2), limits, retention)
     await training.request("planted", "full", "manual", "test", NOW)
     await training.step(NOW)
     first = training.current

@@ -61,7 +61,9 @@ class House:
         unused: Any = None
         self.operations = ServiceOperations(self.modes, self.registry, unused, unused, VirtualClock(NOON))
 
-    async def add(self, *, passed: bool = True, strategy_id: str = NAME, inputs: ModelInputs | None = None) -> str:
+    async def add(
+        self, *, passed: bool = True, strategy_id: str | None = NAME, inputs: ModelInputs | None = None
+    ) -> str:
         """One more version with its files and its row; with `inputs`, a stump that reads those."""
         run_id = self._identifiers.new()
         workspace = self.files.workspace(run_id)
@@ -72,7 +74,8 @@ class House:
         path = self.files.publish(run_id, version)
         hashes = {name: sha256_of(content) for name, content in contents.items()}
         feature_set = self.candidate.feature_set if inputs is None else inputs.feature_set
-        changes = {"gate_passed": passed, "files": hashes, "feature_set": feature_set}
+        sizes = {name: len(content) for name, content in contents.items()}
+        changes = {"gate_passed": passed, "files": hashes, "file_sizes": sizes, "feature_set": feature_set}
         candidate = self.candidate.model_copy(update=changes)
         await self.registry.add(
             self._identifiers.new(), version, strategy_id, path, candidate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -71,6 +72,7 @@ class FakeWorld:
     answer_is_lost: bool = False
     active_version: ModelVersion | None = None
     lays_down_datasets: bool = False
+    retained: list[str] = field(default_factory=list)
 
     # the store
     async def request(
@@ -118,6 +120,14 @@ class FakeWorld:
     async def candidates_since_promotion(self, strategy_id: str) -> int:
         return len(self.versions)
 
+    @asynccontextmanager
+    async def registering(self) -> AsyncIterator[None]:
+        yield
+
+    # the retention
+    async def apply(self, strategy_id: str, now: datetime) -> None:
+        self.retained.append(strategy_id)
+
     # the files
     def workspace(self, run_id: UUID) -> Path:
         return Path("runs") / str(run_id)
@@ -163,7 +173,7 @@ def service(
     coordinates = DatabaseCoordinates(host="h", port=1, database="d", user="u")
     limits = TrainingLimits(coordinates, threads=1, max_duration_seconds=longest, simulated_seconds=simulated, **others)
     fakes: Any = world
-    return TrainingService(fakes, fakes, fakes, fakes, fakes, SeededIdentifiers(1), limits)
+    return TrainingService(fakes, fakes, fakes, fakes, fakes, SeededIdentifiers(1), limits, fakes)
 
 
 def candidate(*, passed: bool = True) -> Candidate:

@@ -90,6 +90,14 @@ class LearningSettings(TradingSettings):
     model_action_threshold: float = Field(0.5, ge=0, lt=1, description="Least probability of profit to act on.")
     model_live_window_outcomes: int = Field(200, ge=30, description="Least outcomes in the live window.")
 
+    model_retention_versions: int = Field(
+        100,
+        ge=100,
+        le=1_000_000,
+        description="So many newest versions of each strategy keep their files, beside those that speak, might be put "
+        "back, or were built upon. What is known of the others is kept for ever.",
+    )
+
     # When to train
     model_retraining_schedule: str | None = Field(
         None, description="Five cron fields, also as cron(0 2 * * *), @daily, @weekly. Unset: no schedule."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -12,10 +13,10 @@ import asyncpg
 
 from model_service.database.connection import Connection, Database
 from model_service.models.job import Candidate, Metric
-from model_service.services.ports import GATE_PASSED, ModelVersion
+from model_service.services.ports import GATE_PASSED, NOBODY, ActiveVersionChanged, ModelVersion, NothingToActivate
 
 VERSION_COLUMNS = """
-    id, version, strategy_id, feature_set, files, gate_passed, is_active, trained_at,
+    id, version, strategy_id, feature_set, files, file_sizes, files_removed_at, gate_passed, is_active, trained_at,
     (training_config ->> 'trained_until_us')::bigint AS trained_until_us,
     (SELECT metric_value FROM model_service.model_quality_metrics AS m
      WHERE m.model_version_id = v.id AND m.slice = 'test' AND m.metric_name = 'accuracy_at_threshold' LIMIT 1)
@@ -28,18 +29,19 @@ ACTIVE = f"""
 """  # noqa: S608 - constants of this file
 ACTIVATED = """
     SELECT version FROM model_service.activations
-    WHERE strategy_id = $1 AND version IS NOT NULL ORDER BY activation_id
+    WHERE coalesce(strategy_id, '') = $1 AND version IS NOT NULL ORDER BY activation_id
 """
 NEXT_NUMBER = "SELECT nextval('model_service.model_version_numbers')"
-INCREMENTS = """
-    SELECT coalesce(max(split_part(version, '.', 2)::int), 0) FROM model_service.model_versions
-    WHERE version LIKE $1 || '.%'
+NEXT_INCREMENT = """
+    INSERT INTO model_service.model_version_increments AS known (base, last) VALUES ($1, 1)
+    ON CONFLICT (base) DO UPDATE SET last = known.last + 1 RETURNING last
 """
 INSERT_VERSION = """
     INSERT INTO model_service.model_versions (
         id, version, strategy_id, model_type, parent_version, file_path, files, feature_set, trained_at,
-        training_duration_seconds, training_dataset_size, training_config, report, gate, gate_passed, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $9)
+        training_duration_seconds, training_dataset_size, training_config, report, gate, gate_passed, file_sizes,
+        created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $9)
 """
 INSERT_METRIC = """
     INSERT INTO model_service.model_quality_metrics (
@@ -48,14 +50,23 @@ INSERT_METRIC = """
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 LOCK_ACTIVATION = "SELECT pg_advisory_xact_lock(hashtextextended('model-service:activation:' || $1, 0))"
-ACTIVE_NAME = "SELECT version FROM model_service.model_versions WHERE is_active AND strategy_id = $1"
-DEACTIVATE = "UPDATE model_service.model_versions SET is_active = false WHERE is_active AND strategy_id = $1"
-ACTIVATE = "UPDATE model_service.model_versions SET is_active = true WHERE version = $1"
+LOCK_FILES = "SELECT pg_advisory_xact_lock{shared}(hashtextextended('model-service:model-files', 0))"
+ACTIVE_NAME = """
+    SELECT version FROM model_service.model_versions WHERE is_active AND coalesce(strategy_id, '') = $1
+"""
+DEACTIVATE = """
+    UPDATE model_service.model_versions SET is_active = false WHERE is_active AND coalesce(strategy_id, '') = $1
+"""
+ACTIVATE = """
+    UPDATE model_service.model_versions SET is_active = true
+    WHERE version = $1 AND coalesce(strategy_id, '') = $2 AND files_removed_at IS NULL RETURNING version
+"""
 INSERT_ACTIVATION = """
     INSERT INTO model_service.activations
         (strategy_id, version, previous_version, actor, reason, forced, activated_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
+HAS_SPOKEN = "SELECT EXISTS (SELECT FROM model_service.activations WHERE version = $1)"
 IN_MODE_SINCE = "SELECT strategy_id, since FROM model_service.strategy_modes"
 MODES = "SELECT strategy_id, mode FROM model_service.strategy_modes"
 TRANSITION = """
@@ -90,13 +101,20 @@ class PostgresRegistry:
         if parent is None:
             return f"v{await self._database.fetchval(NEXT_NUMBER)}"
         base = parent.split(".")[0]
-        return f"{base}.{await self._database.fetchval(INCREMENTS, base) + 1}"
+        return f"{base}.{await self._database.fetchval(NEXT_INCREMENT, base)}"
+
+    @asynccontextmanager
+    async def registering(self) -> AsyncIterator[None]:
+        """While inside, no start of a process takes a folder whose row is not written yet for a leftover."""
+        async with self._database.transaction() as connection:
+            await connection.execute(self._database.sql(LOCK_FILES.format(shared="_shared")))
+            yield
 
     async def add(
         self,
         version_id: UUID,
         version: str,
-        strategy_id: str,
+        strategy_id: str | None,
         file_path: str,
         candidate: Candidate,
         *,
@@ -112,6 +130,7 @@ class PostgresRegistry:
                 self._database.sql(INSERT_VERSION), version_id, version, strategy_id, candidate.model_type, parent,
                 file_path, candidate.files, candidate.feature_set, trained_at, round(duration_seconds),
                 candidate.dataset_size, config, candidate.report, gate, candidate.gate_passed,
+                candidate.file_sizes or None,
             )  # fmt: skip
             await self._insert_metrics(connection, version_id, candidate, trained_at)
 
@@ -146,24 +165,30 @@ class PostgresRegistry:
         return await self.get(name) if name is not None else None
 
     async def activate(
-        self, strategy_id: str, version: str | None, *, actor: str, reason: str, forced: bool, now: datetime
-    ) -> None:
+        self, strategy_id: str | None, version: str | None, *, actor: str, reason: str, forced: bool, now: datetime,
+        expected: str | None = None,
+    ) -> None:  # fmt: skip
         """Make `version` the active one (None: no version), with its row of history, in one transaction.
 
         Nothing when it is that already: whoever does not know whether it took effect tries again, and history shows
-        one change.
+        one change. Raises ActiveVersionChanged, NothingToActivate.
         """
+        sql, slot = self._database.sql, strategy_id or ""
         async with self._database.transaction() as connection:
-            await connection.execute(self._database.sql(LOCK_ACTIVATION), strategy_id)
-            before = await connection.fetchval(self._database.sql(ACTIVE_NAME), strategy_id)
+            await connection.execute(sql(LOCK_ACTIVATION), slot)
+            before = await connection.fetchval(sql(ACTIVE_NAME), slot)
             if before == version:
                 return
-            await connection.execute(self._database.sql(DEACTIVATE), strategy_id)
-            if version is not None:
-                await connection.execute(self._database.sql(ACTIVATE), version)
-            await connection.execute(
-                self._database.sql(INSERT_ACTIVATION), strategy_id, version, before, actor, reason, forced, now
-            )
+            if expected is not None and (before or NOBODY) != expected:
+                raise ActiveVersionChanged(before)
+            await connection.execute(sql(DEACTIVATE), slot)
+            if version is not None and await connection.fetchval(sql(ACTIVATE), version, slot) is None:
+                raise NothingToActivate(version)
+            await connection.execute(sql(INSERT_ACTIVATION), strategy_id, version, before, actor, reason, forced, now)
+
+    async def has_spoken(self, version: str) -> bool:
+        """Whether the version was ever active."""
+        return bool(await self._database.fetchval(HAS_SPOKEN, version))
 
     async def modes(self) -> Mapping[str, str]:
         """Mode by strategy."""

@@ -48,6 +48,12 @@ class ArtifactIncompatible(ArtifactDamaged):
     reason = "artifact_incompatible"
 
 
+class ArtifactUnreachable(ArtifactDamaged):
+    """Nothing can be said of the files: the whole folder of the versions is away, such as a volume not mounted."""
+
+    reason = "artifact_unreachable"
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What the model says of n possible trades.

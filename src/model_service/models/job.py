@@ -135,6 +135,8 @@ class Candidate(BaseModel):
     feature_set: str
     files: dict[str, str]
     """sha256 in hex by file name."""
+    file_sizes: dict[str, int] = Field(default_factory=dict)
+    """Bytes by file name."""
     dataset_size: int
     trained_until_us: int
     training_config: dict[str, Any]

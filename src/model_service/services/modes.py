@@ -11,13 +11,19 @@ from typing import Any
 import structlog
 
 from model_service.config.strategies import StrategyDefinition
-from model_service.models.artifact import ArtifactDamaged
+from model_service.models.artifact import ArtifactDamaged, ArtifactUnreachable
 from model_service.policies.base import Policy
 from model_service.policies.model import ModelPolicy
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy, warmup_expired
 from model_service.services.errors import NotFound
-from model_service.services.ports import ModelFiles, ModelVersion, RegistryStore
+from model_service.services.ports import (
+    ActiveVersionChanged,
+    ModelFiles,
+    ModelVersion,
+    NothingToActivate,
+    RegistryStore,
+)
 
 log = structlog.get_logger()
 
@@ -105,7 +111,14 @@ class Modes:
                 stored, since = await self._registry.modes(), await self._registry.in_mode_since()
                 await self._take_up(strategy_id, stored.get(strategy_id), since.get(strategy_id), "recovered", now)
             self._unsettled.add(strategy_id)
-            yield
+            try:
+                yield
+            except (ActiveVersionChanged, NothingToActivate) as error:
+                active = self._active.get(strategy_id)
+                if isinstance(error, ActiveVersionChanged) and error.active != (active and active.version):
+                    raise  # another process has changed it, so the next one begins by reading
+                self._unsettled.discard(strategy_id)
+                raise
             self._unsettled.discard(strategy_id)
 
     async def _take_up(
@@ -122,18 +135,47 @@ class Modes:
             await self._enter(strategy_id, wanted, reason, {"version": version}, now)
 
     async def activate(
-        self, strategy_id: str, version: ModelVersion, *, actor: str, reason: str, forced: bool, now: datetime
-    ) -> None:
-        """Let `version` speak: load it, then the row, then the swap. Raises ArtifactDamaged with nothing changed."""
-        policy = self._load(version)
+        self, strategy_id: str, version: ModelVersion, *, actor: str, reason: str, forced: bool, now: datetime,
+        expected: str | None = None,
+    ) -> None:  # fmt: skip
+        """Let `version` speak: load it, then the row, then the swap.
+
+        Raises ArtifactDamaged, and as `RegistryStore.activate` does, with nothing changed.
+        """
+        policy = await self._load(version)
         name = version.version
         async with self._changing(strategy_id, now):
-            await self._registry.activate(strategy_id, name, actor=actor, reason=reason, forced=forced, now=now)
+            await self._registry.activate(
+                strategy_id, name, actor=actor, reason=reason, forced=forced, now=now, expected=expected
+            )
             self._models[strategy_id] = policy
             self._active[strategy_id] = version
             log.info("version_activated", strategy=strategy_id, version=name, actor=actor, reason=reason)
             if self.mode(strategy_id) != "paused":
                 await self._enter(strategy_id, "model", reason, {"version": name, "actor": actor}, now)
+
+    async def activate_general(
+        self,
+        version: ModelVersion,
+        *,
+        actor: str,
+        reason: str,
+        forced: bool,
+        now: datetime,
+        expected: str | None = None,
+    ) -> None:
+        """Let a general model speak for every strategy that has no version of its own. Raises as `activate`."""
+        await self._load(version)
+        name = version.version
+        # Whoever has no version of its own reads anew what it has by now, whatever becomes of the change.
+        self._unsettled |= {one for one in self._strategies if self._speaks_generally(one)}
+        await self._registry.activate(None, name, actor=actor, reason=reason, forced=forced, now=now, expected=expected)
+        log.info("version_activated", strategy=None, version=name, actor=actor, reason=reason)
+        await self.settle(now)
+
+    def _speaks_generally(self, strategy_id: str) -> bool:
+        active = self._active.get(strategy_id)
+        return active is None or active.strategy_id is None
 
     async def fall_back_to_warmup(
         self, strategy_id: str, version: str, reason: str, evidence: Mapping[str, Any], now: datetime
@@ -177,7 +219,11 @@ class Modes:
         while version is not None and version.version not in tried:
             tried.add(version.version)
             try:
-                self._models[strategy_id] = self._load(version)
+                self._models[strategy_id] = await self._load(version)
+            except ArtifactUnreachable as error:
+                # What is away may come back: no row is changed for it, and the next start looks again.
+                log.error("model_folder_unreachable", strategy=strategy_id, version=version.version, error=str(error))
+                return None
             except ArtifactDamaged as error:
                 reason = error.reason
                 log.error("artifact_refused", strategy=strategy_id, version=version.version, error=str(error))
@@ -193,5 +239,7 @@ class Modes:
             await self._registry.activate(strategy_id, None, actor="service", reason=reason, forced=False, now=now)
         return None
 
-    def _load(self, version: ModelVersion) -> ModelPolicy:
-        return ModelPolicy(self._files.load(version.version, version.files), version.version)
+    async def _load(self, version: ModelVersion) -> ModelPolicy:
+        # Beside the event loop: hashes and the session of a large ensemble cost more than a decision may wait.
+        model = await asyncio.to_thread(self._files.load, version.version, version.files)
+        return ModelPolicy(model, version.version)

@@ -7,10 +7,18 @@ from typing import Any, Literal
 from uuid import UUID
 
 from model_service.config.clock import Clock
-from model_service.models.artifact import ArtifactDamaged, ArtifactIncompatible
+from model_service.models.artifact import ArtifactDamaged
+from model_service.services.activation_refusals import GENERAL, changed, files_removed, unusable
 from model_service.services.errors import NotFound, Refused
 from model_service.services.modes import Modes
-from model_service.services.ports import ModelVersion, RegistryStore, TrainingType
+from model_service.services.ports import (
+    NOBODY,
+    ActiveVersionChanged,
+    ModelVersion,
+    NothingToActivate,
+    RegistryStore,
+    TrainingType,
+)
 from model_service.services.training import TrainingService
 from model_service.services.triggers import Triggers
 
@@ -27,39 +35,61 @@ class ServiceOperations:
         self._triggers = triggers
         self._clock = clock
 
-    async def activate(self, version: str, *, strategy_id: str | None, force: bool, actor: str, reason: str) -> None:
-        """Let a version speak for its strategy.
+    async def activate(
+        self, version: str, *, strategy_id: str | None, force: bool, actor: str, reason: str,
+        expected: str | None = None,
+    ) -> None:  # fmt: skip
+        """Let a version speak for its strategy; a general model for every strategy that has no version of its own.
+
+        Args:
+            expected: the version that has to be active until then, NOBODY for none; None: whichever.
 
         Raises:
             NotFound: when there is no such version.
             Refused: when it belongs to another strategy, has not passed the gate and is not forced, reads a feature
-                that this service does not compute, or its files are damaged. Nothing has changed then.
+                that this service does not compute, its files are damaged or were removed, or another version is active
+                than expected. Nothing has changed then.
+            Unavailable: when the whole model folder is away.
         """
-        row = await self._registry.get(version)
-        if row is None:
-            raise NotFound("unknown_version", f"There is no version {version}; GET /api/v1/models lists them.")
-        target = self._target(row, strategy_id)
-        self._check(row, force)
-        await self._switch(target, row, actor=actor, reason=reason, forced=force and not row.gate_passed)
+        row = await self._version(version)
+        self._require_target(row, strategy_id)
+        if not row.gate_passed and not force:
+            raise Refused("gate_not_passed", _gate_message(row.version))
+        forced = force and not row.gate_passed
+        await self._switch(row.strategy_id, row, actor=actor, reason=reason, forced=forced, expected=expected)
 
-    async def rollback(self, strategy_id: str, actor: str, reason: str) -> str:
-        """Let the version speak that spoke before the active one; returns it.
+    async def rollback(
+        self, strategy_id: str, actor: str, reason: str, *, to: str | None = None, expected: str | None = None
+    ) -> str:
+        """Let the version speak that spoke before the active one, or `to`; returns it.
+
+        Args:
+            expected: as for `activate`.
 
         Raises:
-            NotFound: when there is no such strategy.
-            Refused: when there is no version to go back to, or its files are damaged. Nothing has changed then.
+            NotFound: when there is no such strategy or version.
+            Refused: when there is no version to go back to, or as for `activate`. Nothing has changed then.
+            Unavailable: when the whole model folder is away.
         """
         self._modes.known(strategy_id)
         active = self._modes.active(strategy_id)
-        before = await self._registry.previous(strategy_id, active.version if active is not None else None)
-        if before is None:
-            raise Refused(
-                "nothing_to_roll_back_to",
-                f"No version spoke for {strategy_id} before the present one.",
-                kind="conflict",
-            )
-        await self._switch(strategy_id, before, actor=actor, reason=reason, forced=False)
-        return before.version
+        speaks = active.version if active is not None else None
+        if expected is not None and expected != (speaks or NOBODY):
+            raise changed(strategy_id, expected, speaks)
+        if to is None:
+            row = await self._registry.previous(strategy_id, speaks)
+            if row is None:
+                message = f"No version spoke for {strategy_id} before the present one; name one, or promote one."
+                raise Refused("nothing_to_roll_back_to", message, kind="conflict")
+        else:
+            row = await self._version(to)
+            self._require_target(row, strategy_id)
+            await self._require_rollback(row, speaks)
+        # What is gone back to was found beneath this version: if another speaks by now, it is not the one before.
+        own = active is None or active.strategy_id is not None
+        beneath = expected or ((speaks or NOBODY) if own else NOBODY)
+        await self._switch(strategy_id, row, actor=actor, reason=reason, forced=False, expected=beneath)
+        return row.version
 
     async def request_training(
         self, strategy_id: str, training_type: TrainingType, *, actor: str
@@ -107,39 +137,57 @@ class ServiceOperations:
         """The next slot of the schedule, which is the same for every strategy; None when there is no schedule."""
         return self._triggers.next_scheduled(self._clock.now())
 
-    def _target(self, row: ModelVersion, strategy_id: str | None) -> str:
-        target = strategy_id or row.strategy_id
-        if target is None:
-            raise Refused(
-                "strategy_needed", f"{row.version} is a general model; name the strategy_id it shall speak for."
-            )
-        self._modes.known(target)
-        if row.strategy_id not in (None, target):
-            message = f"{row.version} was made for {row.strategy_id} and cannot speak for {target}."
+    async def _version(self, version: str) -> ModelVersion:
+        row = await self._registry.get(version)
+        if row is None:
+            raise NotFound("unknown_version", f"There is no version {version}; GET /api/v1/models lists them.")
+        return row
+
+    def _require_target(self, row: ModelVersion, strategy_id: str | None) -> None:
+        if row.strategy_id is None:
+            if strategy_id is not None:
+                message = f"{row.version} is a general model and speaks for no single strategy; leave strategy_id out."
+                raise Refused("general_version", message)
+            return
+        self._modes.known(strategy_id or row.strategy_id)
+        if strategy_id not in (None, row.strategy_id):
+            message = f"{row.version} was made for {row.strategy_id} and cannot speak for {strategy_id}."
             raise Refused("other_strategy", message, {"version_strategy_id": row.strategy_id})
-        return target
 
-    def _check(self, row: ModelVersion, force: bool) -> None:
-        if not row.gate_passed and not force:
-            message = (
-                f"{row.version} has not passed the promotion gate; its detail lists the conditions. force overrides it."
-            )
-            raise Refused("gate_not_passed", message)
+    async def _require_rollback(self, row: ModelVersion, speaks: str | None) -> None:
+        if row.version == speaks:
+            raise Refused("already_active", f"{row.version} speaks already.", kind="conflict")
+        if not row.gate_passed and not await self._registry.has_spoken(row.version):
+            raise Refused("gate_not_passed", _gate_message(row.version))
 
-    async def _switch(self, strategy_id: str, row: ModelVersion, *, actor: str, reason: str, forced: bool) -> None:
-        before = self._modes.active(strategy_id)
+    async def _switch(
+        self, strategy_id: str | None, row: ModelVersion, *, actor: str, reason: str, forced: bool, expected: str | None
+    ) -> None:
+        before = None if strategy_id is None else self._modes.active(strategy_id)
+        subject, now = strategy_id or GENERAL, self._clock.now()
+        if row.files_removed_at is not None:
+            raise files_removed(row.version, row.files_removed_at)
         try:
-            await self._modes.activate(
-                strategy_id, row, actor=actor, reason=reason, forced=forced, now=self._clock.now()
-            )
-        except ArtifactIncompatible as error:
-            message = f"{row.version} cannot speak here: {error}. The present version keeps speaking."
-            raise Refused("other_features", message) from error
+            if strategy_id is None:
+                await self._modes.activate_general(
+                    row, actor=actor, reason=reason, forced=forced, now=now, expected=expected
+                )
+            else:
+                await self._modes.activate(
+                    strategy_id, row, actor=actor, reason=reason, forced=forced, now=now, expected=expected
+                )
         except ArtifactDamaged as error:
-            message = f"The files of {row.version} do not verify: {error}. The present version keeps speaking."
-            raise Refused("artifact_damaged", message) from error
+            raise unusable(row.version, error) from error
+        except ActiveVersionChanged as error:
+            raise changed(subject, expected, error.active) from error
+        except NothingToActivate as error:
+            raise files_removed(row.version, None) from error
         details = {"from": before.version if before else None, "to": row.version, "reason": reason, "forced": forced}
-        await self._audit(actor, "activate", strategy_id, details)
+        await self._audit(actor, "activate", subject, details)
 
     async def _audit(self, actor: str, action: str, subject: str, details: dict[str, Any]) -> None:
         await self._registry.audit(actor, action, subject, details, self._clock.now())
+
+
+def _gate_message(version: str) -> str:
+    return f"{version} has not passed the promotion gate; its detail lists the conditions. force overrides it."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -24,6 +25,8 @@ from model_service.trades.ledger import Lot
 Intent = Literal["open", "reduce", "exit"]
 GATE_PASSED = "gate_passed"
 """The reason of an activation by the gate, as it is stored."""
+NOBODY = "none"
+"""In the place of a version, where one is expected to be active: none is, the warm-up speaks."""
 TrainingType = Literal["full", "incremental"]
 TriggerKind = Literal["outcomes", "schedule", "quality", "manual"]
 
@@ -315,6 +318,50 @@ class ModelVersion:
     trained_at: datetime
     trained_until_us: int
     accuracy_at_threshold: float | None
+    file_sizes: Mapping[str, int] | None = None
+    files_removed_at: datetime | None = None
+
+
+class ActiveVersionChanged(Exception):  # noqa: N818 - what somebody else has done, not a fault
+    """Another version is active than the caller takes for granted; nothing was changed.
+
+    Attributes:
+        active: the version that is active; None when none is.
+    """
+
+    def __init__(self, active: str | None) -> None:
+        super().__init__(f"{active or 'no version'} is active")
+        self.active = active
+
+
+class NothingToActivate(Exception):  # noqa: N818 - what retention has done, not a fault
+    """There is no such version of that strategy, or its files were removed meanwhile; nothing was changed."""
+
+
+class VersionTaken(Exception):  # noqa: N818 - the state of the folder, not a fault
+    """There is a folder of that name that is not ours to replace; the next number may be free."""
+
+
+FileState = Literal["intact", "differs", "missing", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """One file of a version, held against its record.
+
+    Attributes:
+        recorded_bytes: None where only the hash was recorded.
+        found_sha256: None where the file could not be read, as is `found_bytes`.
+        reason: of the operating system, where it cannot be read.
+    """
+
+    name: str
+    state: FileState
+    recorded_sha256: str
+    recorded_bytes: int | None
+    found_sha256: str | None = None
+    found_bytes: int | None = None
+    reason: str | None = None
 
 
 class ModelFiles(Protocol):
@@ -333,15 +380,35 @@ class ModelFiles(Protocol):
         ...
 
     def publish(self, run_id: UUID, version: str) -> str:
-        """Rename a run's folder to the version's; returns the path that the row keeps."""
+        """Rename a run's folder to the version's; returns the path that the row keeps.
+
+        Raises OSError, and VersionTaken when a folder of that name is there that no run of ours made.
+        """
         ...
 
     def folder(self, version: str) -> Path:
         """Where the version's files are."""
         ...
 
+    def versions(self) -> frozenset[str]:
+        """Names of the folders that look like a version's. Raises OSError."""
+        ...
+
+    def remove(self, version: str) -> None:
+        """Remove a version's folder, if there is one. Raises OSError."""
+        ...
+
+    def check(self, version: str, sha256: Mapping[str, str], sizes: Mapping[str, int] | None) -> Sequence[FileCheck]:
+        """Every recorded file as it lies there now, by name. Raises ArtifactUnreachable."""
+        ...
+
     def load(self, version: str, sha256: Mapping[str, str]) -> LoadedModel:
-        """Read and check a version. Raises ArtifactDamaged, also when a file is missing."""
+        """Read and check all files of a version.
+
+        Raises:
+            ArtifactDamaged: a file is missing, cannot be read, or is not what was judged.
+            ArtifactUnreachable: the whole folder of the versions is away.
+        """
         ...
 
 
@@ -352,11 +419,15 @@ class RegistryStore(Protocol):
         """`vN`, or `vN.M` for an increment of `parent`; never given twice."""
         ...
 
+    def registering(self) -> AbstractAsyncContextManager[None]:
+        """While inside, no start of a process takes a folder whose row is not written yet for a leftover."""
+        ...
+
     async def add(
-        self, version_id: UUID, version: str, strategy_id: str, file_path: str, candidate: Candidate,
+        self, version_id: UUID, version: str, strategy_id: str | None, file_path: str, candidate: Candidate,
         *, parent: str | None, trained_at: datetime, duration_seconds: float,
     ) -> None:  # fmt: skip
-        """The version's row and its test metrics, in one transaction."""
+        """The version's row and its test metrics, in one transaction; `strategy_id` None for a general model."""
         ...
 
     async def get(self, version: str) -> ModelVersion | None:
@@ -372,12 +443,25 @@ class RegistryStore(Protocol):
         ...
 
     async def activate(
-        self, strategy_id: str, version: str | None, *, actor: str, reason: str, forced: bool, now: datetime
-    ) -> None:
+        self, strategy_id: str | None, version: str | None, *, actor: str, reason: str, forced: bool, now: datetime,
+        expected: str | None = None,
+    ) -> None:  # fmt: skip
         """Make `version` the active one (None: no version), with its row of history, in one transaction.
 
         Nothing when it is that already, so that it can be tried again after an answer that was lost.
+
+        Args:
+            strategy_id: None for the general model.
+            expected: the version that has to be active until then, NOBODY for none; None: whichever.
+
+        Raises:
+            ActiveVersionChanged: another one is active than `expected`.
+            NothingToActivate: `version` is not one of the strategy, or its files were removed meanwhile.
         """
+        ...
+
+    async def has_spoken(self, version: str) -> bool:
+        """Whether the version was ever active."""
         ...
 
     async def modes(self) -> Mapping[str, str]:

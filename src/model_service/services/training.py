@@ -15,10 +15,13 @@ from model_service.config.clock import Identifiers
 from model_service.config.strategies import StrategyDefinition
 from model_service.models.artifact import ArtifactDamaged
 from model_service.models.job import Candidate, DatabaseCoordinates, Incumbent, Refusal, TrainingJob
+from model_service.services.activation_refusals import unusable
 from model_service.services.current_run import CurrentRun, Verdict
 from model_service.services.modes import Modes
 from model_service.services.ports import (
     GATE_PASSED,
+    NOBODY,
+    ActiveVersionChanged,
     ModelFiles,
     RegistryStore,
     ScheduleSlot,
@@ -27,7 +30,10 @@ from model_service.services.ports import (
     TrainingStore,
     TrainingType,
     TriggerKind,
+    VersionTaken,
 )
+from model_service.services.retention import Retention
+from model_service.services.storage_fault import storage_fault
 
 log = structlog.get_logger()
 
@@ -64,6 +70,7 @@ class TrainingService:
         modes: Modes,
         identifiers: Identifiers,
         limits: TrainingLimits,
+        retention: Retention,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -72,6 +79,7 @@ class TrainingService:
         self._modes = modes
         self._identifiers = identifiers
         self._limits = limits
+        self._retention = retention
         self._may_have_requests = True
         self._may_be_superseded = False
         # Requests come over HTTP while the learning role works: each sees the other's work whole or not at all.
@@ -185,7 +193,11 @@ class TrainingService:
             self._may_have_requests = False
             return
         run = requested[0]
-        job, refusal = await self._job(run, now)
+        try:
+            job, refusal = await self._job(run, now)
+        except OSError as error:
+            await self._fail_for_storage(run, error, now)
+            return
         if job is None:
             await self._store.finish(run.run_id, "refused", now, error_code=refusal[0], error_hint=refusal[1])
             return
@@ -273,53 +285,73 @@ class TrainingService:
         # Tried again from here after an outage, so each part of it does nothing when it has been done: the number is
         # kept, the folder renamed once, the row looked for, the activation passed over, the finished run left alone.
         run = current.run
-        if current.version is None:
-            current.version = await self._registry.next_version(parent=current.parent)
-        version = current.version
         try:
-            path = self._files.publish(run.run_id, version)
+            version = await self._add_version(current, candidate, now)
         except OSError as error:
-            hint = f"The files of {version} could not be put into the model folder: {error.strerror}."
-            await self._store.finish(run.run_id, "failed", now, error_code="model_folder", error_hint=hint)
-            log.warning("training_failed", strategy=run.strategy_id, code="model_folder", hint=hint)
+            self._files.discard(run.run_id)
+            await self._fail_for_storage(run, error, now)
             return
-        if await self._registry.get(version) is None:
-            await self._registry.add(
-                self._identifiers.new(), version, run.strategy_id, path, candidate,
-                parent=current.parent, trained_at=now, duration_seconds=(now - current.started_at).total_seconds(),
-            )  # fmt: skip
         gate = [condition.model_dump() for condition in candidate.gate]
         self.last_gate[run.strategy_id] = gate
-        changed = self._changed_incumbent(current) if candidate.gate_passed else None
-        promoted = candidate.gate_passed and changed is None and await self._promote(run, version, now)
+        fault = await self._promote(current, version, now) if candidate.gate_passed else None
+        promoted = candidate.gate_passed and fault is None
+        code, hint = fault or (None, None)
         await self._store.finish(
             run.run_id, "promoted" if promoted else "rejected", now,
-            version=version, gate=gate, dataset_report=current.report,
-            error_code="incumbent_changed" if changed else None, error_hint=changed,
+            version=version, gate=gate, dataset_report=current.report, error_code=code, error_hint=hint,
         )  # fmt: skip
         failed = [condition.condition for condition in candidate.gate if not condition.passed]
         log.info("training_judged", strategy=run.strategy_id, version=version, promoted=promoted, failed=failed)
+        await self._retention.apply(run.strategy_id, now)
 
-    def _changed_incumbent(self, current: CurrentRun) -> str | None:
-        """Why a candidate that has passed does not speak: it was held against a version that speaks no more."""
-        active = self._modes.active(current.run.strategy_id)
-        speaks = active.version if active else None
-        if speaks in (current.incumbent, current.version):
-            return None
-        return (
-            f"{speaks or 'the warm-up'} speaks now, {current.version} was judged against "
-            f"{current.incumbent or 'the warm-up'}; request a training, or promote it by hand."
-        )
+    async def _add_version(self, current: CurrentRun, candidate: Candidate, now: datetime) -> str:
+        """Number, folder, row, in this order. Raises OSError."""
+        async with self._registry.registering():
+            version, path = await self._publish(current)
+            if await self._registry.get(version) is None:
+                await self._registry.add(
+                    self._identifiers.new(), version, current.run.strategy_id, path, candidate,
+                    parent=current.parent, trained_at=now,
+                    duration_seconds=(now - current.started_at).total_seconds(),
+                )  # fmt: skip
+        return version
 
-    async def _promote(self, run: TrainingRun, version: str, now: datetime) -> bool:
-        row = await self._registry.get(version)
+    async def _publish(self, current: CurrentRun) -> tuple[str, str]:
+        while True:
+            if current.version is None:
+                current.version = await self._registry.next_version(parent=current.parent)
+            version = current.version
+            try:
+                return version, await asyncio.to_thread(self._files.publish, current.run.run_id, version)
+            except VersionTaken as taken:
+                log.warning("version_number_passed_over", version=version, reason=str(taken))
+                current.version = None
+
+    async def _fail_for_storage(self, run: TrainingRun, error: OSError, now: datetime) -> None:
+        code, hint = storage_fault(error)
+        await self._store.finish(run.run_id, "failed", now, error_code=code, error_hint=hint)
+        log.warning("training_failed", strategy=run.strategy_id, code=code, hint=hint)
+
+    async def _promote(self, current: CurrentRun, version: str, now: datetime) -> tuple[str, str] | None:
+        """Let a candidate that has passed speak; None, or the code and the reason why it does not."""
+        strategy_id, row = current.run.strategy_id, await self._registry.get(version)
         assert row is not None, "the version was just added"
+        active = self._modes.active(strategy_id)
+        speaks = active.version if active else None
+        if speaks not in (current.incumbent, version):
+            return "incumbent_changed", _incumbent_changed(current, speaks)
+        general = active is not None and active.strategy_id is None
+        expected = None if general else current.incumbent or NOBODY
         try:
-            await self._modes.activate(run.strategy_id, row, actor="service", reason=GATE_PASSED, forced=False, now=now)
+            await self._modes.activate(
+                strategy_id, row, actor="service", reason=GATE_PASSED, forced=False, now=now, expected=expected
+            )
+        except ActiveVersionChanged as error:
+            return "incumbent_changed", _incumbent_changed(current, error.active)
         except ArtifactDamaged as error:
-            log.error("artifact_refused", strategy=run.strategy_id, version=version, error=str(error))
-            return False
-        return True
+            log.error("artifact_refused", strategy=strategy_id, version=version, error=str(error))
+            return error.reason, unusable(version, error).message
+        return None
 
     async def _abandon_current(self) -> None:
         current, self.current = self.current, None
@@ -338,6 +370,14 @@ class TrainingService:
         await self._store.progress(
             current.run.run_id, progress.phase, progress.fraction, progress.note, now, dataset_report=current.report
         )
+
+
+def _incumbent_changed(current: CurrentRun, speaks: str | None) -> str:
+    """Why a candidate that has passed does not speak: it was held against a version that speaks no more."""
+    return (
+        f"{speaks or 'the warm-up'} speaks now, {current.version} was judged against "
+        f"{current.incumbent or 'the warm-up'}; request a training, or promote it by hand."
+    )
 
 
 def outcomes_wanted(strategy: StrategyDefinition, last: TrainingRun | None) -> int:
