@@ -100,3 +100,16 @@ async def test_the_log_says_the_same_once_a_minute_with_a_count(logged: Logged) 
     assert {(entry["strategy"], entry["asset"], entry["error"]) for entry in said} == {
         ("shaky", "BTCUSDT", "TypeError: no such thing")
     }
+
+
+async def test_the_reason_can_be_stored_whatever_the_error_says() -> None:
+    class Shouting(Failing):
+        def propose(self, *_: Any) -> Any:
+            raise ValueError("nul \x00, half \ud800,\n" + 10_000 * "x")
+
+    modes = FakeModes({"loud": Shouting()})
+    await run(generator(FakeStore(), strategy(strategy_id="loud"), modes=modes), 6)
+    reason = modes.paused["loud"]
+    assert reason.isprintable()
+    assert len(reason) < 300
+    reason.encode()

@@ -13,6 +13,7 @@ log = structlog.get_logger()
 
 FAILURES_BEFORE_PAUSE = 5
 SAID_EVERY = timedelta(minutes=1)
+LONGEST_TOLD = 200
 MOST_REMEMBERED = 1000
 """Different errors that are remembered: a text with a number in it is another one each time."""
 
@@ -46,15 +47,14 @@ class DecisionFailures:
 
         The same error of the same strategy and asset is said once a minute, with how often it came since.
         """
-        self._say((strategy_id, asset, f"{type(error).__name__}: {error}"), now)
+        told = _told(error)
+        self._say((strategy_id, asset, told), now)
         if not is_tick:
             return
         self._in_a_row[strategy_id, asset] += 1
         count = self._in_a_row[strategy_id, asset]
         if count >= self._before_pause:
-            self._exhausted[strategy_id] = (
-                f"{count} decisions in a row failed on {asset}: {type(error).__name__}: {error}"
-            )
+            self._exhausted[strategy_id] = f"{count} decisions in a row failed on {asset}: {told}"
 
     def succeeded(self, strategy_id: str, asset: str) -> None:
         """A decision came to its end."""
@@ -78,3 +78,9 @@ class DecisionFailures:
         if len(self._said) >= MOST_REMEMBERED:
             self._said.clear()
         self._said[key] = _Said(now)
+
+
+def _told(error: Exception) -> str:
+    """In one short line that PostgreSQL can store: an error may hold whole arrays, and bytes of a message."""
+    text = f"{type(error).__name__}: {error}"
+    return "".join(character if character.isprintable() else " " for character in text[:LONGEST_TOLD])
