@@ -131,7 +131,7 @@ def report_lines(summary: Summary, bayes_accuracy: float | None) -> Iterable[str
     yield f"training runs: {summary.runs}"
     yield from (f"  {line}" for line in summary.run_lines)
     yield from _version_lines(summary, bayes_accuracy)
-    yield "why there was no signal, in the order of the decision, with the last number and its threshold"
+    yield "why no signal: reasons in the order of the decision, last number and threshold"
     for name, found in summary.funnels.items():
         yield from funnel_lines(name, found)
 
