@@ -145,6 +145,8 @@ async def test_a_wrong_print_opens_nothing_until_it_is_confirmed() -> None:
 
 
 async def test_a_wrong_print_closes_nothing_and_a_crash_closes_one_event_later() -> None:
+    due = FakeStore(lots={("momentum_v1", ASSET): [held(Side.BUY)]})
+    assert (await decided(fresh(trade(-0.5, 20_000.0)), store=due)).signals == []
     lots = {("momentum_v1", ASSET): [replace(held(Side.BUY), opened_at=NOON)]}
     market = fresh(trade(-0.5, 20_000.0))
     store = await decided(market, store=FakeStore(lots=lots))
