@@ -16,7 +16,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from studies import candles, coverage, edges, false_promotions, replacements
+from studies import candles, coverage, edges, false_promotions, live, replacements
 from studies.findings import Finding
 from studies.progress import Progress
 from studies.results import ROOT, ResultFile, code_fingerprint
@@ -50,7 +50,10 @@ def main() -> None:
 def all_studies(data: Path) -> list[Study]:
     """Every study there is; that of the candles only where they are."""
     recorded = [] if candles.missing_files(data) else candles.studies(data)
-    return [*coverage.studies(), *edges.studies(), *recorded, *replacements.studies(), *false_promotions.studies()]
+    return [
+        *live.studies(), *coverage.studies(), *edges.studies(), *recorded, *replacements.studies(),
+        *false_promotions.studies(),
+    ]  # fmt: skip
 
 
 def collect(studies: Sequence[Study], seeds: dict[str, range], path: Path, processes: int) -> dict[str, list[Result]]:

@@ -51,6 +51,7 @@ class Process:
         memory_minutes: the pressure's correlation falls to 1/e over so long.
         regime_minutes: mean length of a regime.
         spread: (ask - bid) / mid in the mean, a fraction.
+        turns_after_minutes: from then on the pressure drives the price `turns_to` times as much; below 0 the other way.
     """
 
     edge: Edge = "none"
@@ -61,6 +62,8 @@ class Process:
     memory_minutes: float = 25.0
     regime_minutes: float = 240.0
     spread: float = 0.0001
+    turns_after_minutes: float = math.inf
+    turns_to: float = 0.0
 
     @property
     def tick_phi(self) -> float:
@@ -123,6 +126,7 @@ def _asset(process: Process, noise: Floats, wave: Floats, rng: np.random.Generat
     ticks = len(noise)
     pressure = autoregression(rng.standard_normal(ticks), process.tick_phi)
     regime = _regimes(process, ticks, rng)
+    regime = np.where(np.arange(ticks) * TICK_MINUTES < process.turns_after_minutes, regime, process.turns_to * regime)
     volatility = np.repeat(_relative_volatility(process, noise, wave), TICKS_PER_BAR)
     returns = volatility * (process.tick_noise * noise + process.tick_drift * regime * pressure)
     mids = 100.0 * np.exp(np.concatenate(([0.0], np.cumsum(returns[:-1]))))

@@ -101,17 +101,17 @@ def scene_of(market: Market, rng: np.random.Generator) -> Scene:
         book_imbalance=market.shown_imbalance,
         trade_imbalance=np.tanh(rng.standard_normal(len(market.mids))),
     )
-    moments = moments.take(np.arange(_FIRST_TICK, len(market.mids)))
+    moments = moments.take(np.arange(FIRST_TICK, len(market.mids)))
     return Scene(moments, market.bars, TICK_SECONDS, strategy_context(moments.at, rng))
 
 
-_FIRST_TICK = WARM_UP_MINUTES * TICKS_PER_BAR
+FIRST_TICK = WARM_UP_MINUTES * TICKS_PER_BAR
 
 
 def _joined(records: list[tuple[Market, Record]], strategy: StrategyDefinition) -> History:
     """All assets' rows in the order in which a training run sees them."""
     rules = rules_of(strategy)
-    words = [outlook(market, record.ticks + _FIRST_TICK, rules) for market, record in records]
+    words = [outlook(market, record.ticks + FIRST_TICK, rules) for market, record in records]
     for code, (_, record) in enumerate(records):
         record.rows["asset_code"] = code + 1
     rows = np.concatenate([record.rows for _, record in records])

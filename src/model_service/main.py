@@ -38,6 +38,7 @@ from model_service.database.live_quality import PostgresQualityStore
 from model_service.database.model_files import ModelFolder
 from model_service.database.outbox import Outbox
 from model_service.database.outcomes import PostgresOutcomeStore
+from model_service.database.recent_trades import PostgresRecentTrades
 from model_service.database.reconciliation import ReconciliationStore
 from model_service.database.registry import PostgresRegistry
 from model_service.database.shared_schema import SharedSchema
@@ -52,7 +53,9 @@ from model_service.messaging.transport import Transport
 from model_service.models.job import DatabaseCoordinates
 from model_service.publishers.signal_publisher import PUBLISHER_ROLE, SignalPublisher
 from model_service.runtime import Parts, Service
+from model_service.services.alerts import NoAlerts
 from model_service.services.explanations import Explanations
+from model_service.services.fallback import Fallback
 from model_service.services.guards import GuardLimits
 from model_service.services.labelling import Labeller
 from model_service.services.market_watch import MarketWatch
@@ -325,7 +328,9 @@ def _parts(
             modes,
             PostgresQualityStore(database),
             training,
+            Fallback(registry, files, PostgresRecentTrades(database), settings.model_live_window_outcomes),
             QualityLimits(settings.model_live_window_outcomes),
+            NoAlerts(),
         ),
         operations=ServiceOperations(modes, registry, training, triggers, clock),
         explanations=Explanations(PostgresDecisionSource(database), registry, files, ExplanationLauncher()),

@@ -215,9 +215,9 @@ async def test_fallback_takes_the_word_from_the_model(house: House) -> None:
     await house.activate(await house.add())
     version = await house.speaking()
     assert version is not None
-    assert not await house.modes.fall_back_to_warmup(NAME, "v99", "quality_degraded", {"n": 200}, NOON)
+    assert not await house.modes.fall_back(NAME, "v99", None, "quality_degraded", {"n": 200}, NOON)
     assert await house.speaking() == version, "another version's fall is none of its business"
-    assert await house.modes.fall_back_to_warmup(NAME, version, "quality_degraded", {"n": 200}, NOON)
+    assert await house.modes.fall_back(NAME, version, None, "quality_degraded", {"n": 200}, NOON)
     assert await house.speaking() is None
     assert house.modes.mode(NAME) == "warmup"
 

@@ -256,7 +256,7 @@ class TrainingRun(Body):
     run_id: UUID
     strategy_id: str
     training_type: Literal["full", "incremental"]
-    trigger: Literal["outcomes", "schedule", "quality", "manual"]
+    trigger: Literal["outcomes", "schedule", "quality", "drift", "manual"]
     reason: str
     state: RunState
     requested_at: datetime

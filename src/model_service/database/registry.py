@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,14 @@ import asyncpg
 
 from model_service.database.connection import Connection, Database
 from model_service.models.job import Candidate, Metric
-from model_service.services.ports import GATE_PASSED, NOBODY, ActiveVersionChanged, ModelVersion, NothingToActivate
+from model_service.services.ports import (
+    GATE_PASSED,
+    NOBODY,
+    QUALITY_DEGRADED,
+    ActiveVersionChanged,
+    ModelVersion,
+    NothingToActivate,
+)
 
 VERSION_COLUMNS = """
     id, version, strategy_id, feature_set, files, file_sizes, files_removed_at, gate_passed, is_active, trained_at,
@@ -63,8 +70,17 @@ ACTIVATE = """
 """
 INSERT_ACTIVATION = """
     INSERT INTO model_service.activations
-        (strategy_id, version, previous_version, actor, reason, forced, activated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+        (strategy_id, version, previous_version, actor, reason, forced, activated_at, evidence)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+LOST_FOR_QUALITY = """
+    SELECT lost.version FROM (
+        SELECT previous_version AS version, max(activation_id) AS activation_id FROM model_service.activations
+        WHERE strategy_id = $1 AND reason = $2 AND previous_version IS NOT NULL GROUP BY previous_version) AS lost
+    WHERE NOT EXISTS (
+        SELECT FROM model_service.activations AS later
+        WHERE later.strategy_id = $1 AND later.version = lost.version AND later.activation_id > lost.activation_id
+          AND later.actor <> 'service')
 """
 HAS_SPOKEN = "SELECT EXISTS (SELECT FROM model_service.activations WHERE version = $1)"
 IN_MODE_SINCE = "SELECT strategy_id, since FROM model_service.strategy_modes"
@@ -164,9 +180,15 @@ class PostgresRegistry:
         name = version_under([row["version"] for row in rows], before)
         return await self.get(name) if name is not None else None
 
+    async def lost_for_quality(self, strategy_id: str) -> Collection[str]:
+        """Versions that lost the word for their quality, and that no person has given it back to since."""
+        rows = await self._database.fetch(LOST_FOR_QUALITY, strategy_id, QUALITY_DEGRADED)
+        return {row["version"] for row in rows}
+
     async def activate(
         self, strategy_id: str | None, version: str | None, *, actor: str, reason: str, forced: bool, now: datetime,
         expected: str | None = None,
+        evidence: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Make `version` the active one (None: no version), with its row of history, in one transaction.
 
@@ -184,7 +206,10 @@ class PostgresRegistry:
             await connection.execute(sql(DEACTIVATE), slot)
             if version is not None and await connection.fetchval(sql(ACTIVATE), version, slot) is None:
                 raise NothingToActivate(version)
-            await connection.execute(sql(INSERT_ACTIVATION), strategy_id, version, before, actor, reason, forced, now)
+            await connection.execute(
+                sql(INSERT_ACTIVATION), strategy_id, version, before, actor, reason, forced, now,
+                None if evidence is None else dict(evidence),
+            )  # fmt: skip
 
     async def has_spoken(self, version: str) -> bool:
         """Whether the version was ever active."""

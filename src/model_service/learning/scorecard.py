@@ -64,7 +64,11 @@ def _classification(evaluation: Evaluation) -> Iterator[Metric]:
 
 def _regression(evaluation: Evaluation) -> Iterator[Metric]:
     losses = metrics.log_losses(evaluation.labels, evaluation.probability)
+    taken = evaluation.taken
     yield _estimated("log_loss", "regression", _ratio(evaluation, losses))
+    # What live trading is held against: there only such trades are seen.
+    at_threshold = _ratio(evaluation, np.where(taken, losses, 0.0), taken)
+    yield _estimated("log_loss_at_threshold", "regression", at_threshold)
 
 
 def _trading(evaluation: Evaluation, candidates_tried: int) -> Iterator[Metric]:
@@ -87,6 +91,7 @@ def _trading(evaluation: Evaluation, candidates_tried: int) -> Iterator[Metric]:
     yield _plain("turnover", kind, 2.0 * per_day)
     yield _plain("deflated_sharpe_ratio", kind, metrics.deflated_sharpe_ratio(returns, candidates_tried, independent))
     yield _estimated("logged_average_return", kind, _ratio(evaluation, all_returns))
+    yield _estimated("logged_win_rate", kind, _ratio(evaluation, evaluation.labels))
 
 
 def _off_policy(evaluation: Evaluation) -> Iterator[Metric]:

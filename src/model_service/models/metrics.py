@@ -103,6 +103,18 @@ def ece(labels: Array, probabilities: Array, bins: int = ECE_BINS) -> float:
     return sum(gaps) / labels.size
 
 
+def ece_influences(labels: Array, probabilities: Array, bins: int = ECE_BINS) -> Array:
+    """How much each row moves the ece, float64 (n,), with the bins and the signs of their gaps held; they sum to 0."""
+    if not labels.size:
+        return np.empty(0)
+    order = np.argsort(probabilities, kind="stable")
+    gaps = (probabilities - labels).astype(np.float64)
+    signs = np.empty(labels.size)
+    for part in np.array_split(order, bins):
+        signs[part] = 1.0 if np.sum(gaps[part]) >= 0 else -1.0
+    return (signs * gaps - np.mean(signs * gaps)) / labels.size
+
+
 def ece_floor(probabilities: Array, bins: int = ECE_BINS) -> float:
     """The ece that a perfectly calibrated model shows in the mean: 0.8 mean(sqrt(p (1 - p))) sqrt(bins / n)."""
     if not probabilities.size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from model_service.config.strategies import StrategyDefinition
-from model_service.models.artifact import ArtifactDamaged, ArtifactUnreachable
+from model_service.models.artifact import ArtifactDamaged, ArtifactUnreachable, LoadedModel
 from model_service.policies.base import Policy
 from model_service.policies.model import ModelPolicy
 from model_service.policies.reasons import Reason, ReasonCode
@@ -58,6 +58,11 @@ class Modes:
     def active(self, strategy_id: str) -> ModelVersion | None:
         """The version that speaks, whatever the mode."""
         return self._active.get(strategy_id)
+
+    def model(self, strategy_id: str) -> LoadedModel | None:
+        """The version that speaks, as it is loaded."""
+        policy = self._models.get(strategy_id)
+        return None if policy is None else policy.model
 
     def policy(self, strategy_id: str, now: datetime) -> Policy | Reason:
         """Who decides now, or why nobody does."""
@@ -177,19 +182,41 @@ class Modes:
         active = self._active.get(strategy_id)
         return active is None or active.strategy_id is None
 
-    async def fall_back_to_warmup(
-        self, strategy_id: str, version: str, reason: str, evidence: Mapping[str, Any], now: datetime
-    ) -> bool:
-        """Take the word from `version`; False, and nothing changed, when another one speaks by now."""
+    async def fall_back(
+        self, strategy_id: str, version: str, to: ModelVersion | None, reason: str, evidence: Mapping[str, Any],
+        now: datetime,
+    ) -> bool:  # fmt: skip
+        """Take the word from `version`, for `to` or (None) for the warm-up.
+
+        False, and nothing changed, when another one speaks by now. A version that cannot be loaded gives way to the
+        warm-up.
+        """
+        policy = await self._loaded_or_none(strategy_id, to)
         async with self._changing(strategy_id, now):
             active = self._active.get(strategy_id)
             if active is None or active.version != version:
                 return False
-            await self._registry.activate(strategy_id, None, actor="service", reason=reason, forced=False, now=now)
-            del self._models[strategy_id], self._active[strategy_id]
+            name = to.version if to is not None and policy is not None else None
+            await self._registry.activate(
+                strategy_id, name, actor="service", reason=reason, forced=False, now=now, evidence=evidence
+            )
+            if to is None or policy is None:
+                del self._models[strategy_id], self._active[strategy_id]
+            else:
+                self._models[strategy_id], self._active[strategy_id] = policy, to
+                log.info("version_activated", strategy=strategy_id, version=name, actor="service", reason=reason)
             if self.mode(strategy_id) != "paused":
-                await self._enter(strategy_id, "warmup", reason, evidence, now)
+                await self._enter(strategy_id, "warmup" if name is None else "model", reason, evidence, now)
             return True
+
+    async def _loaded_or_none(self, strategy_id: str, version: ModelVersion | None) -> ModelPolicy | None:
+        if version is None:
+            return None
+        try:
+            return await self._load(version)
+        except ArtifactDamaged as error:
+            log.error("artifact_refused", strategy=strategy_id, version=version.version, error=str(error))
+            return None
 
     async def pause(self, strategy_id: str, *, actor: str, reason: str, now: datetime) -> None:
         """No openings until somebody resumes; exits go on."""
@@ -215,6 +242,7 @@ class Modes:
     async def _load_first_intact(self, strategy_id: str, now: datetime) -> str | None:
         version = await self._registry.active(strategy_id)
         tried: set[str] = set()
+        lost: Collection[str] = ()
         reason = ""
         while version is not None and version.version not in tried:
             tried.add(version.version)
@@ -227,7 +255,11 @@ class Modes:
             except ArtifactDamaged as error:
                 reason = error.reason
                 log.error("artifact_refused", strategy=strategy_id, version=version.version, error=str(error))
+                lost = lost or await self._registry.lost_for_quality(strategy_id)
                 version = await self._registry.previous(strategy_id, version.version)
+                while version is not None and version.version in lost and version.version not in tried:
+                    tried.add(version.version)
+                    version = await self._registry.previous(strategy_id, version.version)
                 continue
             self._active[strategy_id] = version
             if len(tried) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ from model_service.contracts.signals import TradingSignal
 from model_service.contracts.types import Side
 from model_service.market.snapshot import Bar
 from model_service.models.artifact import LoadedModel
-from model_service.models.job import Candidate, Failure, Progress, Refusal, TrainingJob
+from model_service.models.job import Candidate, Failure, Metric, Progress, Refusal, TrainingJob
 from model_service.policies.base import ActionProbabilities
 from model_service.policies.exit_state import ExitState
 from model_service.policies.reasons import Reason
@@ -27,8 +27,10 @@ GATE_PASSED = "gate_passed"
 """The reason of an activation by the gate, as it is stored."""
 NOBODY = "none"
 """In the place of a version, where one is expected to be active: none is, the warm-up speaks."""
+QUALITY_DEGRADED = "quality_degraded"
+"""The reason of an activation, or of the end of one, by live quality, as it is stored."""
 TrainingType = Literal["full", "incremental"]
-TriggerKind = Literal["outcomes", "schedule", "quality", "manual"]
+TriggerKind = Literal["outcomes", "schedule", "quality", "drift", "manual"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,9 +444,14 @@ class RegistryStore(Protocol):
         """The version that `before` took the word from; with None, the one that spoke last."""
         ...
 
+    async def lost_for_quality(self, strategy_id: str) -> Collection[str]:
+        """Versions that lost the word for their quality, and that no person has given it back to since."""
+        ...
+
     async def activate(
         self, strategy_id: str | None, version: str | None, *, actor: str, reason: str, forced: bool, now: datetime,
         expected: str | None = None,
+        evidence: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Make `version` the active one (None: no version), with its row of history, in one transaction.
 
@@ -489,23 +496,49 @@ class RegistryStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveOutcome:
-    """One judged opening of a version while it was live."""
+    """One judged opening of a version while it was live; of a correction `revision` is above 1."""
 
+    signal_id: UUID
+    revision: int
+    asset: str
+    entry_at: datetime
     available_at: datetime
     label: int
     net_return: float
     confidence: float
 
 
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """When a version last got the word, and why."""
+
+    at: datetime
+    reason: str
+
+
 class QualityStore(Protocol):
     """Live outcomes in, live metrics out."""
 
-    async def live_outcomes(self, strategy_id: str, version: str, limit: int) -> Sequence[LiveOutcome]:
-        """The newest openings of the version that have an outcome, oldest first."""
+    async def activation(self, strategy_id: str, version: str) -> Activation:
+        """The last one of the version; the beginning of time where none is recorded."""
+        ...
+
+    async def test_metrics(self, version_id: UUID) -> Mapping[str, tuple[float, float | None]]:
+        """Of slice `test`, by name: value and upper bound."""
+        ...
+
+    async def live_outcomes(
+        self, strategy_id: str, version: str, since: datetime, after: LiveOutcome | None, limit: int
+    ) -> Sequence[LiveOutcome]:
+        """Outcomes of the version's openings filled from `since` on, in the order in which they became available.
+
+        At most `limit` of those behind `after`. What becomes available out of order, as when two processes label at
+        the same time, is seen after the next start.
+        """
         ...
 
     async def store_metrics(
-        self, version_id: UUID, values: Mapping[str, float], n: int, now: datetime, metadata: Mapping[str, Any]
+        self, version_id: UUID, metrics: Sequence[Metric], n: int, now: datetime, window: Mapping[str, Any]
     ) -> None:
-        """Metrics of slice `live`."""
+        """One set of metrics of slice `live`, over `n` outcomes."""
         ...

@@ -2,62 +2,42 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-import numpy as np
 import structlog
 
 from model_service.config.strategies import StrategyDefinition
-from model_service.models.intervals import block_ratio
+from model_service.models.decision_rule import action_floor
+from model_service.models.degradation import reference_of
+from model_service.services.alerts import Alerts
+from model_service.services.fallback import Fallback
+from model_service.services.live_state import LiveQuality, LiveState
 from model_service.services.modes import Modes
-from model_service.services.ports import LiveOutcome, ModelVersion, QualityStore
+from model_service.services.ports import QUALITY_DEGRADED, ModelVersion, QualityStore
 from model_service.services.training import TrainingService
 
 log = structlog.get_logger()
-TOLERANCE = 0.05
-"""How far live accuracy may lie under the test's accuracy at the threshold (METHOD 9)."""
+_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class QualityLimits:
-    """The live window.
+    """The live window, and how often it is looked at.
 
     Attributes:
-        window: outcomes that are looked at, the newest ones.
-        minimum: fewer say nothing; no verdict.
-        check_every_seconds: time between two looks.
+        window: outcomes that the window holds at least.
+        look_every_seconds: between two looks whether there are new outcomes.
+        store_every_seconds: between two sets of metrics in the table, while nothing fires.
+        least_after_fallback: outcomes that a version has before it hands on what was handed back to it.
     """
 
     window: int = 200
-    minimum: int = 50
-    check_every_seconds: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class LiveQuality:
-    """What the window shows. `accuracy` is the share of the version's openings with y = 1."""
-
-    n: int
-    accuracy: float
-    accuracy_upper: float
-    accuracy_lower: float
-    average_return: float
-    brier: float
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """By the names of the table; what is not finite is left out."""
-        values = {
-            "accuracy": self.accuracy,
-            "accuracy_lower": self.accuracy_lower,
-            "accuracy_upper": self.accuracy_upper,
-            "average_return": self.average_return,
-            "brier": self.brier,
-        }
-        return {name: value for name, value in values.items() if math.isfinite(value)}
+    look_every_seconds: float = 1.0
+    store_every_seconds: float = 30.0
+    least_after_fallback: int = 50
 
 
 class QualityWatch:
@@ -69,80 +49,130 @@ class QualityWatch:
         modes: Modes,
         store: QualityStore,
         training: TrainingService,
+        fallback: Fallback,
         limits: QualityLimits,
+        alerts: Alerts,
     ) -> None:
         self._strategies = tuple(strategies)
         self._modes = modes
         self._store = store
         self._training = training
+        self._fallback = fallback
         self._limits = limits
-        self._next_check: datetime | None = None
-        self._seen: dict[str, datetime] = {}
+        self._alerts = alerts
+        self._next_look: datetime | None = None
+        self._states: dict[str, LiveState] = {}
+        self._by_fallback: dict[str, bool] = {}
+        self._stored: dict[str, tuple[datetime, LiveQuality]] = {}
         self.latest: dict[str, LiveQuality] = {}
 
     async def step(self, now: datetime) -> None:
         """Look at every active version when a look is due."""
-        if self._next_check is not None and now < self._next_check:
+        if self._next_look is not None and now < self._next_look:
             return
-        self._next_check = now + timedelta(seconds=self._limits.check_every_seconds)
+        self._next_look = now + timedelta(seconds=self._limits.look_every_seconds)
         for strategy in self._strategies:
             version = self._modes.active(strategy.strategy_id)
-            if version is not None:
+            if version is None:
+                self._forget(strategy.strategy_id)
+            else:
                 await self._look(strategy, version, now)
 
+    def _forget(self, strategy_id: str) -> None:
+        known: dict[str, Any]
+        for known in (self._states, self._by_fallback, self._stored, self.latest):
+            known.pop(strategy_id, None)
+
     async def _look(self, strategy: StrategyDefinition, version: ModelVersion, now: datetime) -> None:
-        outcomes = await self._store.live_outcomes(strategy.strategy_id, version.version, self._limits.window)
-        if not outcomes or self._seen.get(version.version) == outcomes[-1].available_at:
-            return
-        quality = live_quality(outcomes)
-        self.latest[strategy.strategy_id] = quality
-        window = {"window": self._limits.window, "from": outcomes[0].available_at.isoformat()}
-        await self._store.store_metrics(version.id, quality.metrics, quality.n, now, window)
-        if is_degraded(quality, version, self._limits):
-            await self._hand_back(strategy, version, quality, now)
-        # Only what has been dealt with to the end is not looked at again.
-        self._seen[version.version] = outcomes[-1].available_at
+        name = strategy.strategy_id
+        state = await self._state(strategy, version)
+        await self._read(name, state)
+        if state.has_news or name not in self.latest:
+            quality = state.quality(now)
+            if quality.fired and self._may_fall(name, state):
+                await self._store_metrics(version, quality, now)
+                await self._hand_back(strategy, version, state, quality, now)
+            # Only what has been dealt with to the end is not looked at again.
+            state.has_news = False
+            self.latest[name] = quality
+        quality = self.latest[name]
+        stored = self._stored.get(name)
+        if stored is None or (stored[1] is not quality and now - stored[0] >= self._every):
+            await self._store_metrics(version, quality, now)
+
+    async def _store_metrics(self, version: ModelVersion, quality: LiveQuality, now: datetime) -> None:
+        if quality.metrics:
+            await self._store.store_metrics(version.id, quality.metrics, quality.n, now, quality.window)
+            self._stored[quality.strategy_id] = now, quality
+
+    @property
+    def _every(self) -> timedelta:
+        return timedelta(seconds=self._limits.store_every_seconds)
+
+    def _may_fall(self, strategy_id: str, state: LiveState) -> bool:
+        """Whether it has had its chance: no second fallback right after the first."""
+        return not self._by_fallback[strategy_id] or state.outcomes >= self._limits.least_after_fallback
+
+    async def _state(self, strategy: StrategyDefinition, version: ModelVersion) -> LiveState:
+        name = strategy.strategy_id
+        activation = await self._store.activation(name, version.version)
+        state = self._states.get(name)
+        if state is not None and (state.version, state.since) == (version.version, activation.at):
+            return state
+        model = self._modes.model(name)
+        floor = action_floor(model.break_even if model is not None else 0.0, strategy.action_threshold)
+        reference = reference_of(await self._store.test_metrics(version.id))
+        state = LiveState(
+            name, version.version, activation.at, reference, strategy.horizon_seconds, floor, self._limits.window
+        )
+        self._forget(name)
+        self._states[name], self._by_fallback[name] = state, activation.reason == QUALITY_DEGRADED
+        return state
+
+    async def _read(self, strategy_id: str, state: LiveState) -> None:
+        """Take what has become available since the last look."""
+        while True:
+            outcomes = await self._store.live_outcomes(strategy_id, state.version, state.since, state.last, _AT_ONCE)
+            for outcome in outcomes:
+                state.add(outcome)
+            if len(outcomes) < _AT_ONCE:
+                return
 
     async def _hand_back(
-        self, strategy: StrategyDefinition, version: ModelVersion, quality: LiveQuality, now: datetime
+        self, strategy: StrategyDefinition, version: ModelVersion, state: LiveState, quality: LiveQuality, now: datetime
     ) -> None:
-        floor = (version.accuracy_at_threshold or 0.0) - TOLERANCE
-        evidence = {
-            "version": version.version,
-            "live_accuracy": quality.accuracy,
-            "live_accuracy_upper": quality.accuracy_upper,
-            "floor": floor,
-            "n": quality.n,
-        }
-        log.warning("quality_degraded", strategy=strategy.strategy_id, **evidence)
-        speaking = self._modes.active(strategy.strategy_id)
+        name = strategy.strategy_id
+        speaking = self._modes.active(name)
         if speaking is None or speaking.version != version.version:
             return
+        to, found = await self._fallback.candidate(strategy, version.version, state.onset)
+        evidence = evidence_of(quality, to, found)
+        log.warning(
+            "quality_degraded", strategy=name, version=version.version, to=evidence["to"], reason=reason_of(quality)
+        )
         # In this order, and asked for once: when the process dies or the database goes away in between, the version
         # still speaks and the next look comes here again. The other way round nobody would ask for the run any more.
-        if not await self._training.is_asked_for(strategy.strategy_id, "quality"):
-            reason = f"live accuracy of {version.version} at most {quality.accuracy_upper:.3f}, floor {floor:.3f}"
-            await self._training.request(strategy.strategy_id, "full", "quality", reason, now)
-        await self._modes.fall_back_to_warmup(strategy.strategy_id, version.version, "quality_degraded", evidence, now)
+        if not await self._training.is_asked_for(name, "quality"):
+            await self._training.request(name, "full", "quality", reason_of(quality), now)
+        if await self._modes.fall_back(name, version.version, to, QUALITY_DEGRADED, evidence, now):
+            self._alerts.send(QUALITY_DEGRADED, name, evidence, now)
 
 
-def live_quality(outcomes: Sequence[LiveOutcome]) -> LiveQuality:
-    """Metrics over the window; the interval of the accuracy is two-sided 95 % over contiguous blocks (METHOD 7)."""
-    n = len(outcomes)
-    accuracy = block_ratio(np.array([float(outcome.label) for outcome in outcomes]))
-    lower, upper = accuracy.lower(0.975), accuracy.upper(0.975)
-    return LiveQuality(
-        n=n,
-        accuracy=accuracy.value,
-        accuracy_lower=max(0.0, lower) if math.isfinite(lower) else math.nan,
-        accuracy_upper=min(1.0, upper) if math.isfinite(upper) else math.nan,
-        average_return=sum(outcome.net_return for outcome in outcomes) / n,
-        brier=sum((outcome.confidence - outcome.label) ** 2 for outcome in outcomes) / n,
-    )
+def evidence_of(quality: LiveQuality, to: ModelVersion | None, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a fallback rests on: every detector with value and threshold, the window, and what the one before shows."""
+    return {
+        "version": quality.version,
+        "to": to.version if to is not None else None,
+        "fired": [one.detector for one in quality.fired],
+        "detectors": [asdict(one) for one in quality.detectors],
+        "n": quality.n,
+        "outcomes": quality.outcomes,
+        **quality.window,
+        "previous": dict(found),
+    }
 
 
-def is_degraded(quality: LiveQuality, version: ModelVersion, limits: QualityLimits) -> bool:
-    """Whether even the upper bound of live accuracy lies under the version's own test by more than the tolerance."""
-    if quality.n < limits.minimum or version.accuracy_at_threshold is None:
-        return False
-    return quality.accuracy_upper < version.accuracy_at_threshold - TOLERANCE
+def reason_of(quality: LiveQuality) -> str:
+    """One sentence for the run that a fallback asks for."""
+    said = ", ".join(f"{one.detector} {one.value:.3f} {one.comparison} {one.threshold:.3f}" for one in quality.fired)
+    return f"{quality.version} after {quality.outcomes} live outcomes: {said}"
