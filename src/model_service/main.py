@@ -18,7 +18,9 @@ from model_service.config.clock import Clock, Identifiers, RandomIdentifiers, Sy
 from model_service.config.doubts import doubts
 from model_service.config.extras import missing_for_dask, missing_for_search
 from model_service.config.settings import Settings
-from model_service.config.strategies import StrategyDefinition, strategies_from
+from model_service.config.strategies import StrategyDefinition
+from model_service.config.strategy_file import configured_strategies
+from model_service.config.strategy_source import read_strategies
 from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.fills import FillDeriver
@@ -50,6 +52,7 @@ from model_service.explanation_process import ExplanationLauncher
 from model_service.market.state import AssetMarket
 from model_service.messaging.postgres import PostgresTransport
 from model_service.messaging.transport import Transport
+from model_service.models.features import FEATURE_NAMES
 from model_service.models.job import DatabaseCoordinates
 from model_service.publishers.signal_publisher import PUBLISHER_ROLE, SignalPublisher
 from model_service.runtime import Parts, Service
@@ -103,7 +106,7 @@ async def build_service(
     """
     clock = clock or SystemClock()
     identifiers = identifiers or RandomIdentifiers()
-    strategies = tuple(strategies) if strategies is not None else strategies_from(settings)
+    strategies = tuple(strategies) if strategies is not None else _strategies(settings)
     embedded, address = await _database_address(settings, durable)
     # In virtual time nothing may depend on how fast the machine is, and the database is the service's own.
     in_real_time = isinstance(clock, SystemClock)
@@ -133,6 +136,13 @@ def _warn(settings: Settings, strategies: Sequence[StrategyDefinition]) -> None:
     limits = settings.trading_decision_interval_seconds, settings.signal_generation_rate_limit
     for doubt in doubts(strategies, *limits):
         log.warning("setting_out_of_reach", detail=doubt)
+
+
+def _strategies(settings: Settings) -> tuple[StrategyDefinition, ...]:
+    """Raises StrategiesRefused."""
+    path = settings.trading_strategies_file
+    text = None if path is None else read_strategies(path)
+    return tuple(one.definition for one in configured_strategies(settings, text, FEATURE_NAMES) if one.enabled)
 
 
 async def serve(settings: Settings) -> None:

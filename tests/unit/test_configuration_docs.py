@@ -13,7 +13,7 @@ from model_service.config.settings import Settings
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("path", ["env.example", "docs/configuration.md"])
+@pytest.mark.parametrize("path", ["env.example", "docs/configuration.md", "docs/strategies.md"])
 def test_the_committed_files_are_up_to_date(path: str) -> None:
     assert (ROOT / path).read_text(encoding="utf-8") == documentation.generated_files()[Path(path)]
 

@@ -11,6 +11,7 @@ from model_service.cli.demo import demo
 from model_service.cli.remote import models_app, status
 from model_service.cli.run import run
 from model_service.cli.signals import signals_app
+from model_service.cli.strategies import strategies_app
 from model_service.cli.train import train
 from model_service.cli.why import why
 
@@ -27,6 +28,7 @@ app.command()(why)
 app.command()(train)
 app.add_typer(models_app, name="models", help="Versions: list, show, promote, roll back.")
 app.add_typer(signals_app, name="signals", help="Signals: list, show, explain.")
+app.add_typer(strategies_app, name="strategies", help="Strategies: check a file.")
 app.add_typer(db_app, name="db", help="The schema in PostgreSQL: up, down, status, sql.")
 app.add_typer(dlq_app, name="dlq", help="Dead letters: list, show, requeue, drop.")
 app.add_typer(config_app, name="config", help="Settings: show, check.")

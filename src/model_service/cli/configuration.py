@@ -7,11 +7,10 @@ import os
 import typer
 
 from model_service.cli.errors import plain_errors
-from model_service.cli.settings import usable_settings
+from model_service.cli.settings import strategies_of, usable_settings
 from model_service.config.doubts import doubts
 from model_service.config.loading import load_settings
 from model_service.config.settings import Settings
-from model_service.config.strategies import strategies_from
 
 config_app = typer.Typer(no_args_is_help=True)
 
@@ -22,7 +21,8 @@ def check() -> None:
     with plain_errors():
         settings, warnings = usable_settings(os.environ)
         limits = settings.trading_decision_interval_seconds, settings.signal_generation_rate_limit
-        for warning in (*warnings, *doubts(strategies_from(settings), *limits)):
+        strategies = [one.definition for one in strategies_of(settings) if one.enabled]
+        for warning in (*warnings, *doubts(strategies, *limits)):
             typer.echo(f"warning: {warning}")
         typer.echo("settings are usable")
 

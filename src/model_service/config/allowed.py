@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from types import NoneType
 from typing import Literal, get_args, get_origin
@@ -11,7 +12,14 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "text"}
+WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    Decimal: "a number",
+    Path: "a path",
+    str: "text",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +41,16 @@ def allowed_values(field: FieldInfo) -> str:
     if own is not None:
         return own
     limits = [words for limit in field.metadata if (words := _limit(limit))]
-    return " ".join([_kind(_without_none(field.annotation)), " and ".join(limits).replace(" and to ", " to ")]).strip()
+    return " ".join([_kind(without_none(field.annotation)), " and ".join(limits).replace(" and to ", " to ")]).strip()
 
 
 def is_secret(field: FieldInfo) -> bool:
     """Whether the value must never be shown."""
-    return _without_none(field.annotation) is SecretStr
+    return without_none(field.annotation) is SecretStr
 
 
-def _without_none(annotation: object) -> object:
+def without_none(annotation: object) -> object:
+    """The type of a setting that may be absent."""
     others = [part for part in get_args(annotation) if part is not NoneType]
     return others[0] if NoneType in get_args(annotation) and len(others) == 1 else annotation
 

@@ -1,4 +1,4 @@
-"""env.example and docs/configuration.md, made from the settings: `python -m model_service.config.documentation`.
+"""The generated files, env.example and two pages of docs/: `python -m model_service.config.documentation`.
 
 With `--check` nothing is written; the exit code is 1 when a file is not what would be written.
 """
@@ -18,6 +18,7 @@ from model_service.config.allowed import allowed_values
 from model_service.config.hyperparameters import HYPERPARAMETERS, LARGEST_ENSEMBLE, Hyperparameter
 from model_service.config.loading import ACCEPTED_BUT_UNUSED
 from model_service.config.settings import Settings
+from model_service.config.strategy_documentation import strategies_page
 
 GROUP_STARTS = {
     "model_service_host": "The service itself",
@@ -50,6 +51,7 @@ brings its own PostgreSQL, without `RABBITMQ_HOST` messages travel through Postg
 
 - An empty value means: not set, the default holds.
 - A variable under one of the service's prefixes that is no setting stops the start; the nearest name is suggested.
+- What is to differ between strategies stands in a file: [strategies.md](strategies.md).
 - A value that is not allowed stops the start too, with exit code 4 and one line for each: the variable, the value, what
   is allowed.
 - `model-service config check` says whether the environment can be used; `model-service config show` prints every
@@ -94,7 +96,11 @@ def groups() -> Iterator[tuple[str, Sequence[str]]]:
 
 def generated_files() -> dict[Path, str]:
     """Paths below the project's folder, and what stands in them."""
-    return {Path("env.example"): environment_example(), Path("docs/configuration.md"): configuration_page()}
+    return {
+        Path("env.example"): environment_example(),
+        Path("docs/configuration.md"): configuration_page(),
+        Path("docs/strategies.md"): strategies_page(),
+    }
 
 
 def default_text(field: FieldInfo) -> str:

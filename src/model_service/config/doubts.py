@@ -15,6 +15,8 @@ def doubts(
 ) -> Iterator[str]:
     """What an operator should know of strategies that tick every `tick_seconds` under that rate limit."""
     for strategy in strategies:
+        if not strategy.assets:
+            continue  # those of the account are not known yet
         wanted = strategy.signals_per_minute
         reachable = reachable_signals_per_minute(len(strategy.assets), tick_seconds)
         if wanted > reachable:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from model_service.config.allowed import Words
+from model_service.config.assets import ACCOUNT_BALANCES, is_asset, names_balances
 from model_service.config.json_object import numbers_by_asset
 from model_service.config.settings_platform import Names, PlatformSettings, names
 
@@ -20,7 +22,21 @@ class TradingSettings(PlatformSettings):
 
     # Strategies
     trading_strategies: Names = Field(("default",), description="Names of the strategies, separated by commas.")
-    trading_assets: Names = Field(("BTCUSDT",), description="Assets of every strategy, separated by commas.")
+    trading_strategies_file: Path | None = Field(
+        None,
+        description="TOML file with strategies and their own parameters (docs/strategies.md), read again whenever it "
+        "changes. Unset: every strategy has the parameters of these settings.",
+    )
+    trading_assets: Names = Field(
+        ("BTCUSDT",),
+        description="Assets of every strategy, separated by commas; or account_balances: every coin that the "
+        "platform's table of that name holds.",
+    )
+    trading_quote_currency: str = Field(
+        "USDT",
+        pattern=r"^[A-Z0-9]{2,10}$",
+        description="What coins of account_balances are traded against: BTC becomes BTCUSDT.",
+    )
     trading_fee_rate: float = Field(0.00055, ge=-0.01, le=0.05, description="Fee per side as a fraction of notional.")
     trading_fee_rates: NumbersByAsset = Field({}, description="The same of single assets, where it is another.")
     trading_min_order_amount: float = Field(10.0, gt=0, description="The exchange's minimum in quote currency.")
@@ -131,9 +147,18 @@ class TradingSettings(PlatformSettings):
     @field_validator("trading_assets")
     @classmethod
     def _assets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or any(not (asset.isascii() and asset.isalnum() and 4 <= len(asset) <= 20) for asset in value):
-            raise ValueError("allowed: assets of 4 to 20 letters and digits, separated by commas: BTCUSDT,ETHUSDT")
-        assets = tuple(asset.upper() for asset in value)
-        if len(set(assets)) != len(assets):
+        if names_balances(value):
+            return (ACCOUNT_BALANCES,)
+        if not value or not all(is_asset(asset) for asset in value):
+            raise ValueError(
+                "allowed: assets of 4 to 20 letters and digits, separated by commas: BTCUSDT,ETHUSDT; "
+                "or account_balances"
+            )
+        if len({asset.upper() for asset in value}) != len(value):
             raise ValueError("an asset stands there twice; allowed: different assets, separated by commas")
-        return assets
+        return tuple(asset.upper() for asset in value)
+
+    @field_validator("trading_quote_currency", mode="before")
+    @classmethod
+    def _quote_currency(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from model_service.config.assets import ASSETS_ALLOWED, checked_assets, names_balances
 from model_service.config.exits import ExitParameters
 from model_service.config.label_rule import LabelRules, label_rule
 from model_service.config.settings import Settings
@@ -15,23 +16,31 @@ from model_service.config.settings_learning import ModelType
 from model_service.config.training import TrainingParameters
 
 
-class StrategyDefinition(BaseModel):
-    """One strategy. Barriers are percent of the entry price, both positive; None: the barrier does not exist."""
+FeeRate = Annotated[float, Field(ge=-0.01, le=0.05)]
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class StrategyDefinition(BaseModel):
+    """One strategy. Barriers are percent of the entry price, both positive; None: the barrier does not exist.
+
+    What each field means stands in `strategy_keys.py`. `assets` may be empty only where they are found in the
+    platform's table account_balances (`assets_from_balances`), as long as nothing is found there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     strategy_id: str = Field(min_length=1, max_length=100)
-    assets: tuple[str, ...] = Field(min_length=1)
+    assets: tuple[str, ...]
+    assets_from_balances: bool = False
     model_type: ModelType = "xgboost"
     bar_seconds: int = 60
     horizon_seconds: int = Field(gt=0)
-    take_profit_percent: float | None = Field(None, gt=0)
-    stop_loss_percent: float | None = Field(None, gt=0)
-    fee_rate: float
-    fee_rates: Mapping[str, float] = Field(default_factory=dict)
-    minimum_net_return: float = 0.0
+    take_profit_percent: float | None = Field(None, gt=0, lt=1000)
+    stop_loss_percent: float | None = Field(None, gt=0, lt=100)
+    fee_rate: FeeRate
+    fee_rates: Mapping[str, FeeRate] = Field(default_factory=dict)
+    minimum_net_return: float = Field(0.0, ge=-1, le=1)
 
-    signals_per_minute: float = Field(gt=0)
+    signals_per_minute: float = Field(gt=0, le=600)
     randomness: float = Field(ge=0, le=1)
     probability_floor: float = Field(gt=0, le=0.5)
     warmup_duration_hours: float | None = Field(None, gt=0)
@@ -46,10 +55,26 @@ class StrategyDefinition(BaseModel):
     exploration_rate: float = Field(ge=0, le=1)
     action_threshold: float = Field(ge=0, lt=1)
     accuracy_threshold: float = Field(ge=0, le=1)
-    minimum_dataset_size: int = Field(gt=0)
+    minimum_dataset_size: int = Field(ge=500)
     retrain_after_outcomes: int = Field(gt=0)
-    training_seed: int = 0
+    training_seed: int = Field(0, ge=0, le=2**31 - 1)
     training: TrainingParameters = TrainingParameters()
+
+    @field_validator("assets")
+    @classmethod
+    def _assets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return checked_assets(value)
+
+    @field_validator("fee_rates", "exchange_minimum_amounts")
+    @classmethod
+    def _by_asset(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        return dict(zip(checked_assets(tuple(value)), value.values(), strict=True))
+
+    @model_validator(mode="after")
+    def _traded(self) -> StrategyDefinition:
+        if not self.assets and not self.assets_from_balances:
+            raise ValueError(f"assets is empty; {ASSETS_ALLOWED}")
+        return self
 
     @model_validator(mode="after")
     def _fitting(self) -> StrategyDefinition:
@@ -80,13 +105,16 @@ class StrategyDefinition(BaseModel):
 
 def strategies_from(settings: Settings) -> tuple[StrategyDefinition, ...]:
     """The strategies that TRADING_STRATEGIES names, all with the parameters of the settings."""
-    return tuple(_strategy(settings, name) for name in settings.trading_strategies)
+    return tuple(strategy_from(settings, name) for name in settings.trading_strategies)
 
 
-def _strategy(settings: Settings, name: str) -> StrategyDefinition:
+def strategy_from(settings: Settings, name: str) -> StrategyDefinition:
+    """A strategy of that name with the parameters of the settings; `strategy_keys.py` says which gives which."""
+    on_balances = names_balances(settings.trading_assets)
     return StrategyDefinition(
         strategy_id=name,
-        assets=settings.trading_assets,
+        assets=() if on_balances else settings.trading_assets,
+        assets_from_balances=on_balances,
         model_type=settings.model_training_model_type,
         bar_seconds=settings.market_data_bar_seconds,
         horizon_seconds=settings.model_prediction_horizon_seconds,
