@@ -7,7 +7,8 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -18,9 +19,9 @@ from model_service.config.clock import Clock, Identifiers, RandomIdentifiers, Sy
 from model_service.config.doubts import doubts
 from model_service.config.extras import missing_for_dask, missing_for_search
 from model_service.config.settings import Settings
-from model_service.config.strategies import StrategyDefinition
-from model_service.config.strategy_file import configured_strategies
-from model_service.config.strategy_source import read_strategies
+from model_service.config.strategies import StrategyDefinition, strategy_from
+from model_service.config.strategy_file import StrategyText
+from model_service.config.strategy_source import FixedStrategies, StrategyFile
 from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.fills import FillDeriver
@@ -46,6 +47,7 @@ from model_service.database.registry import PostgresRegistry
 from model_service.database.shared_schema import SharedSchema
 from model_service.database.shared_tables import USES, SharedTables
 from model_service.database.signal_detail import PostgresOpenings
+from model_service.database.strategy_store import PostgresStrategyStore
 from model_service.database.training_runs import PostgresTrainingStore
 from model_service.database.version_files import PostgresVersionFiles
 from model_service.explanation_process import ExplanationLauncher
@@ -62,12 +64,15 @@ from model_service.services.fallback import Fallback
 from model_service.services.guards import GuardLimits
 from model_service.services.labelling import Labeller
 from model_service.services.market_watch import MarketWatch
+from model_service.services.markets import Markets
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
 from model_service.services.quality import QualityLimits, QualityWatch
 from model_service.services.replay import Replays
 from model_service.services.retention import Retention
+from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.services.strategy_control import StrategyControl, StrategySource
 from model_service.services.training import TrainingLimits, TrainingService
 from model_service.services.triggers import TriggerLimits, Triggers
 from model_service.services.version_files import VersionFiles
@@ -106,18 +111,22 @@ async def build_service(
     """
     clock = clock or SystemClock()
     identifiers = identifiers or RandomIdentifiers()
-    strategies = tuple(strategies) if strategies is not None else _strategies(settings)
+    source = StrategyFile(settings, FEATURE_NAMES) if strategies is None else FixedStrategies(strategies)
+    text = await source.read()
+    configured = source.parse(text)
     embedded, address = await _database_address(settings, durable)
     # In virtual time nothing may depend on how fast the machine is, and the database is the service's own.
     in_real_time = isinstance(clock, SystemClock)
     if in_real_time:
-        _warn(settings, strategies)
+        _warn(settings, [one.definition for one in configured if one.enabled])
     database = Database(address, pool_size=settings.model_service_database_pool_size, watched=in_real_time)
     try:
         return Service(
             _parts(
                 settings,
-                strategies,
+                StrategyRoster(configured, partial(strategy_from, settings)),
+                source,
+                text,
                 clock,
                 identifiers,
                 database,
@@ -138,13 +147,6 @@ def _warn(settings: Settings, strategies: Sequence[StrategyDefinition]) -> None:
         log.warning("setting_out_of_reach", detail=doubt)
 
 
-def _strategies(settings: Settings) -> tuple[StrategyDefinition, ...]:
-    """Raises StrategiesRefused."""
-    path = settings.trading_strategies_file
-    text = None if path is None else read_strategies(path)
-    return tuple(one.definition for one in configured_strategies(settings, text, FEATURE_NAMES) if one.enabled)
-
-
 async def serve(settings: Settings) -> None:
     """Run the service with its HTTP interface until SIGTERM or SIGINT.
 
@@ -159,6 +161,7 @@ async def serve(settings: Settings) -> None:
     if service is None:
         listener.close()
         return
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload_strategies, "SIGHUP")
     server = http_server(service, key)
     web = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     work = asyncio.create_task(_work(service), name="service")
@@ -283,7 +286,9 @@ async def _database_address(settings: Settings, durable: bool) -> tuple[Embedded
 
 def _parts(
     settings: Settings,
-    strategies: Sequence[StrategyDefinition],
+    roster: StrategyRoster,
+    source: StrategySource,
+    text: StrategyText | None,
     clock: Clock,
     identifiers: Identifiers,
     database: Database,
@@ -294,22 +299,23 @@ def _parts(
     transport = _transport(settings, database, clock)
     office = DeadLetterOffice(DeadLetters(database), transport)
     bars = BarStore(database, settings.market_data_bar_seconds)
-    assets = sorted({asset for strategy in strategies for asset in strategy.assets})
-    markets = {asset: _market(settings, asset) for asset in assets}
+    markets = Markets(bars, partial(_market, settings))
     files = ModelFolder(settings.storage_path, settings.dataset_path)
     registry = PostgresRegistry(database)
     runs = PostgresTrainingStore(database)
-    modes = Modes(strategies, registry, files, warmup=settings.warmup_mode_enabled)
+    modes = Modes(roster, registry, files, warmup=settings.warmup_mode_enabled)
     training_limits = _training_limits(settings, database.address, training_seconds)
     records = PostgresVersionFiles(database)
     retention = Retention(records, files, settings.model_retention_versions)
     training = TrainingService(runs, registry, files, ChildLauncher(), modes, identifiers, training_limits, retention)
-    triggers = Triggers(strategies, runs, training, _trigger_limits(settings), clock.now())
+    triggers = Triggers(roster, runs, training, _trigger_limits(settings), clock.now())
+    control = StrategyControl(roster, source, text, PostgresStrategyStore(database), modes, training, markets)
     shared = _shared_tables(settings, database)
     decisions = PostgresDecisionStore(database, shared)
     return Parts(
         settings=settings,
-        strategies=strategies,
+        roster=roster,
+        strategies=control,
         clock=clock,
         database=database,
         embedded=embedded,
@@ -319,9 +325,7 @@ def _parts(
         files=files,
         version_files=VersionFiles(records, registry, files, retention),
         modes=modes,
-        generator=SignalGenerator(
-            strategies, markets, modes, decisions, identifiers, _generation_limits(settings, seed)
-        ),
+        generator=SignalGenerator(roster, markets, modes, decisions, identifiers, _generation_limits(settings, seed)),
         publisher=SignalPublisher(Outbox(database, PUBLISHER_ROLE), transport),
         executions=_execution_consumer(settings, transport, database, office),
         fills=FillDeriver(ExecutionStore(database)),
@@ -334,7 +338,7 @@ def _parts(
         training=training,
         triggers=triggers,
         quality=QualityWatch(
-            strategies,
+            roster,
             modes,
             PostgresQualityStore(database),
             training,
@@ -342,7 +346,7 @@ def _parts(
             QualityLimits(settings.model_live_window_outcomes),
             NoAlerts(),
         ),
-        operations=ServiceOperations(modes, registry, training, triggers, clock),
+        operations=ServiceOperations(modes, registry, training, triggers, roster, control, clock),
         explanations=Explanations(PostgresDecisionSource(database), registry, files, ExplanationLauncher()),
         replays=Replays(PostgresOpenings(database), registry, files),
     )
@@ -385,7 +389,7 @@ def _market(settings: Settings, asset: str) -> AssetMarket:
 def _market_consumers(
     settings: Settings,
     transport: Transport,
-    markets: Mapping[str, AssetMarket],
+    markets: Markets,
     bars: BarStore,
     office: DeadLetterOffice,
 ) -> list[MarketDataConsumer]:

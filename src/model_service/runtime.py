@@ -13,7 +13,6 @@ import structlog
 from model_service.api.ports import HealthState
 from model_service.config.clock import Clock
 from model_service.config.settings import Settings
-from model_service.config.strategies import StrategyDefinition
 from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.fills import FillDeriver
@@ -26,25 +25,26 @@ from model_service.database.embedded import EmbeddedPostgres
 from model_service.database.feature_rows import CURRENT, register_feature_set
 from model_service.database.migrations import apply_migrations, check_schema
 from model_service.database.model_files import ModelFolder
-from model_service.market.state import AssetMarket
 from model_service.messaging.transport import Transport, TransportUnavailable
 from model_service.publishers.signal_publisher import SignalPublisher
 from model_service.roles import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Role, RoleLoops
 from model_service.services.explanations import Explanations
 from model_service.services.labelling import Labeller
 from model_service.services.market_watch import MarketWatch
+from model_service.services.markets import Markets
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
 from model_service.services.quality import QualityWatch
 from model_service.services.replay import Replays
+from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import SignalGenerator
+from model_service.services.strategy_control import StrategyControl
 from model_service.services.training import TrainingService
 from model_service.services.triggers import Triggers
 from model_service.services.version_files import VersionFiles
 
 log = structlog.get_logger()
 
-WARM_START_BARS = 500
 FULL_BATCH = 200
 DRAIN_SECONDS = 8.0
 """How long a stop waits for steps under way; what remains is cancelled, and left as a kill would leave it."""
@@ -76,12 +76,13 @@ class Parts:
     """Everything that the composition root has built, each part once."""
 
     settings: Settings
-    strategies: Sequence[StrategyDefinition]
+    roster: StrategyRoster
+    strategies: StrategyControl
     clock: Clock
     database: Database
     embedded: EmbeddedPostgres | None
     transport: Transport
-    markets: Mapping[str, AssetMarket]
+    markets: Markets
     bars: BarStore
     files: ModelFolder
     version_files: VersionFiles
@@ -115,6 +116,7 @@ class Service:
         self._waiting_for: dict[str, str] = {"start": "the service is starting"}
         self._publish_now = asyncio.Event()
         self._derive_now = asyncio.Event()
+        self._reload_now = asyncio.Event()
         self._loops = RoleLoops(self._roles(), AWAY)
 
     # -- start and stop
@@ -134,13 +136,12 @@ class Service:
         await parts.training.recover(now)
         parts.files.sweep()
         await parts.version_files.take_stock(now)
+        await parts.strategies.start(now)
         await parts.modes.restore(now)
         await parts.fills.recover(now)
-        for asset, market in parts.markets.items():
-            market.warm_start(await parts.bars.newest(asset, now, WARM_START_BARS))
         self._started = True
         self._waiting_for.pop("start", None)
-        log.info("service_started", strategies=[strategy.strategy_id for strategy in parts.strategies])
+        log.info("service_started", strategies=[strategy.strategy_id for strategy in parts.roster.current])
 
     async def start_when_possible(self) -> None:
         """`start`, waiting with back-off while the database is away."""
@@ -186,11 +187,17 @@ class Service:
         await self.parts.dead_letters.close()
         await self.parts.transport.close()
 
+    def reload_strategies(self, actor: str) -> None:
+        """Take the strategy file as it is now, at the next step of the role; for a signal handler."""
+        self.parts.strategies.reload_soon(actor)
+        self._reload_now.set()
+
     # -- virtual time
 
     async def step(self) -> None:
         """One pass of every role in a fixed order, over everything that has arrived: deterministic in virtual time."""
         parts, now = self.parts, self.parts.clock.now()
+        await parts.strategies.step(now)
         for consumer in parts.market_data:
             while await consumer.step(now) >= FULL_BATCH:
                 pass
@@ -243,6 +250,10 @@ class Service:
         async def derive_fills() -> bool:
             return await parts.fills.step(clock.now()) > 0
 
+        async def watch_strategies() -> bool:
+            await parts.strategies.step(clock.now())
+            return False
+
         async def copy_dead_letters() -> bool:
             return await parts.dead_letters.step(clock.now()) > 0
 
@@ -254,6 +265,7 @@ class Service:
             Role("executions", take_executions, lambda: 0.0),
             Role("fills", derive_fills, lambda: 1.0, wake=self._derive_now),
             Role("dead_letters", copy_dead_letters, lambda: 1.0),
+            Role("strategies", watch_strategies, lambda: 1.0, wake=self._reload_now),
         ]
         if parts.reconciler is not None:
             roles.append(self._reconciling_role(parts.reconciler))
@@ -279,7 +291,12 @@ class Service:
         now = self.parts.clock.now()
         self.parts.market_watch.observe(self.parts.markets, now)
         await self.parts.modes.settle(now)
-        return bool(await self.parts.generator.step(now))
+        decided = await self.parts.generator.step(now)
+        if self.parts.generator.missing_markets:
+            # A position of an asset that no strategy names any more: what closes it has to know the price.
+            await self.parts.markets.ensure(self.parts.generator.missing_markets, now)
+            self.parts.generator.missing_markets.clear()
+        return bool(decided)
 
     def _market_role(self, consumer: MarketDataConsumer) -> Role:
         async def take() -> bool:
@@ -298,8 +315,8 @@ class Service:
         reasons += ["the database does not answer"] if self._started and not database else []
         reasons += ["the message broker is not connected"] if self._started and not queue else []
         reasons += [] if storage else ["the model folder cannot be used"]
-        active = sum(self.parts.modes.active(one.strategy_id) is not None for one in self.parts.strategies)
-        advisers = (self.parts.reconciler, self.parts.subscriber)
+        active = sum(self.parts.modes.active(one.strategy_id) is not None for one in self.parts.roster.current)
+        advisers = (self.parts.strategies, self.parts.reconciler, self.parts.subscriber)
         notices = tuple(notice for one in advisers if one is not None for notice in one.notices)
         return HealthState(database, queue, storage, active, not reasons, tuple(reasons), notices)
 
@@ -319,7 +336,7 @@ class Service:
         )
         assert totals is not None, "a SELECT of scalars has one row"
         return ServiceStatus(
-            strategies=[self._strategy_status(strategy.strategy_id) for strategy in parts.strategies],
+            strategies=[self._strategy_status(strategy.strategy_id) for strategy in parts.roster.current],
             signals=parts.generator.signals,
             model_signals=parts.generator.model_signals,
             published=parts.publisher.published,

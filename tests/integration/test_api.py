@@ -305,6 +305,8 @@ async def test_strategies_stand_with_mode_version_and_counts(client: httpx.Async
     assert body["total"] == 2
     assert body["strategies"][0] == {
         "strategy_id": "momentum",
+        "state": "removed",
+        "assets": [],
         "mode": "model",
         "since": "2026-11-23T14:52:43Z",
         "reason": "started",

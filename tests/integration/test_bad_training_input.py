@@ -27,6 +27,7 @@ from model_service.learning.run import train_candidate
 from model_service.models.job import Candidate, DatabaseCoordinates, TrainingJob
 from model_service.services.modes import Modes
 from model_service.services.retention import Retention
+from model_service.services.roster import StrategyRoster
 from model_service.services.training import TrainingLimits, TrainingService
 from model_service.training_process import ChildLauncher, ChildProcess
 from tests.integration.test_training_worker import PASSWORD, store
@@ -90,7 +91,7 @@ async def house(database: Database, tmp_path: Path, artifact: tuple[Candidate, d
     candidate, contents = artifact
     files, registry = ModelFolder(tmp_path), PostgresRegistry(database)
     files.prepare()
-    modes = Modes([training_strategy()], registry, files, warmup=True)
+    modes = Modes(StrategyRoster.of([training_strategy()]), registry, files, warmup=True)
     run_id = UUID(int=1)
     workspace = files.workspace(run_id)
     for name, content in contents.items():

@@ -22,6 +22,7 @@ from model_service.models.artifact import LoadedModel
 from model_service.models.job import Candidate, Progress, TrainingJob
 from model_service.services.modes import Modes
 from model_service.services.retention import Retention
+from model_service.services.roster import StrategyRoster
 from model_service.services.training import TrainingLimits, TrainingService
 from model_service.training_process import ChildLauncher, ChildProcess
 from tests.integration.test_training_worker import PASSWORD, job_on, run_child
@@ -172,7 +173,7 @@ async def test_a_newer_request_takes_the_workers_and_the_disk_from_the_older(
 ) -> None:
     files, registry = ModelFolder(tmp_path / "models", tmp_path / "datasets"), PostgresRegistry(stored)
     files.prepare()
-    modes = Modes([UNHURRIED], registry, files, warmup=True)
+    modes = Modes(StrategyRoster.of([UNHURRIED]), registry, files, warmup=True)
     limits = TrainingLimits(
         job_on(stored, tmp_path).database, threads=1, max_duration_seconds=60.0,
         engine="dask", dask_scheduler_address=cluster.address,

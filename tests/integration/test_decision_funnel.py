@@ -20,6 +20,7 @@ from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy
 from model_service.services.decision_funnel import Funnel, funnel
 from model_service.services.guards import GuardLimits
+from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from tests.support.api import client_of, make_app
 from tests.support.api_rows import add_strategy, insert
@@ -76,7 +77,9 @@ async def random_run(database: Database, seed: int, passes: int) -> SignalGenera
     ]
     modes: Any = Moody(rng)
     limits = replace(LIMITS, guards=replace(LIMITS.guards, skip_if_open_order=rng.random() < 0.5), seed=str(seed))
-    source = SignalGenerator(pair, markets, modes, PostgresDecisionStore(database), SeededIdentifiers(seed), limits)
+    source = SignalGenerator(
+        StrategyRoster.of(pair), markets, modes, PostgresDecisionStore(database), SeededIdentifiers(seed), limits
+    )
     for index in range(passes):
         now = NOON + timedelta(seconds=5 * index)
         for market in markets.values():

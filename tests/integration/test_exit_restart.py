@@ -23,6 +23,7 @@ from model_service.policies.exit_state import ExitState
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.guards import GuardLimits
 from model_service.services.ports import DecidedSignal, NoneDraw, PositionKey, SilentTick
+from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from tests.integration.test_stores import decided, increment, record, with_signals
 from tests.support.builders import NOON, strategy
@@ -121,7 +122,9 @@ class Trader:
         self._market = AssetMarket("BTCUSDT", 60)
         modes: Any = Paused()
         markets = {"BTCUSDT": self._market}
-        self._generator = SignalGenerator([definition], markets, modes, self._store, self._identifiers, LIMITS)
+        self._generator = SignalGenerator(
+            StrategyRoster.of([definition]), markets, modes, self._store, self._identifiers, LIMITS
+        )
 
     async def run(self, side: Side) -> list[tuple[Any, ...]]:
         for number, price in enumerate(self._prices()):

@@ -29,6 +29,7 @@ from model_service.policies.warmup import WarmupPolicy
 from model_service.services.errors import NotFound, Refused
 from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
+from model_service.services.roster import StrategyRoster
 from tests.support.black_hole import black_hole
 from tests.support.builders import NOON, snapshot, strategy
 from tests.support.training_rows import imbalance_rows, training_job
@@ -57,9 +58,11 @@ class House:
 
     def restart(self) -> None:
         """Modes as a new process would have them before `restore`."""
-        self.modes = Modes(self.strategies, self.registry, self.files, warmup=True)
+        self.modes = Modes(StrategyRoster.of(self.strategies), self.registry, self.files, warmup=True)
         unused: Any = None
-        self.operations = ServiceOperations(self.modes, self.registry, unused, unused, VirtualClock(NOON))
+        self.operations = ServiceOperations(
+            self.modes, self.registry, unused, unused, unused, unused, VirtualClock(NOON)
+        )
 
     async def add(
         self, *, passed: bool = True, strategy_id: str | None = NAME, inputs: ModelInputs | None = None

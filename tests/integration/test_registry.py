@@ -23,6 +23,7 @@ from model_service.services.modes import Modes
 from model_service.services.operations import ServiceOperations
 from model_service.services.ports import NOBODY, ActiveVersionChanged, NothingToActivate, VersionTaken
 from model_service.services.retention import Retention
+from model_service.services.roster import StrategyRoster
 from model_service.services.version_files import VersionFiles
 from tests.integration import test_modes
 from tests.integration.test_modes import NAME, House
@@ -97,9 +98,9 @@ async def test_two_people_at_two_processes_get_one_yes_and_one_409_with_the_trut
     first, second, third = [await house.add() for _ in range(3)]
     await house.activate(first)
     unused: Any = None
-    other = Modes(house.strategies, house.registry, house.files, warmup=True)
+    other = Modes(StrategyRoster.of(house.strategies), house.registry, house.files, warmup=True)
     await other.restore(NOON)
-    elsewhere = ServiceOperations(other, house.registry, unused, unused, VirtualClock(NOON))
+    elsewhere = ServiceOperations(other, house.registry, unused, unused, unused, unused, VirtualClock(NOON))
     answers = await asyncio.gather(
         house.operations.activate(second, strategy_id=None, force=False, actor="a", reason="a", expected=first),
         elsewhere.activate(third, strategy_id=None, force=False, actor="b", reason="b", expected=first),

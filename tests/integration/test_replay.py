@@ -27,6 +27,7 @@ from model_service.models.job import Candidate
 from model_service.services.errors import NotFound, Refused
 from model_service.services.guards import GuardLimits
 from model_service.services.replay import Replayed, Replays
+from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from tests.integration.test_decision_funnel import random_run
 from tests.integration.test_modes import House, artifact
@@ -88,7 +89,9 @@ async def deciding(house: House, database: Database, *, passes: int) -> list[UUI
     )  # fmt: skip
     eager = strategy(signals_per_minute=11.0, exploration_rate=0.5, maximum_position_amount="1000000")
     store = PostgresDecisionStore(database)
-    source = SignalGenerator([eager], {"BTCUSDT": market}, house.modes, store, SeededIdentifiers(5), limits)
+    source = SignalGenerator(
+        StrategyRoster.of([eager]), {"BTCUSDT": market}, house.modes, store, SeededIdentifiers(5), limits
+    )
     for index in range(passes):
         now = NOON + timedelta(seconds=5 * index)
         price = 50_000.0 + 40.0 * ((index * 37) % 11 - 5)

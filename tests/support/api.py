@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,8 +15,12 @@ from model_service.api.app import create_app
 from model_service.api.ports import HealthState, RequestState, TrainingType
 from model_service.config.clock import VirtualClock
 from model_service.database.connection import Database, DatabaseAddress
+from model_service.services.errors import NotFound
 from model_service.services.explanations import ExplainedDecision
 from model_service.services.replay import Replayed
+from model_service.services.roster import StrategyRoster
+from model_service.services.strategy_changes import StrategyChange
+from model_service.services.strategy_view import StrategyView, strategy_view
 
 KEY = "correct horse battery staple"
 AUTHORISED = {"X-API-Key": KEY}
@@ -32,6 +36,8 @@ class FakeOperations:
     error: Exception | None = None
     state: RequestState = "triggered"
     scheduled: datetime | None = None
+    changes: Sequence[StrategyChange] = ()
+    roster: StrategyRoster = field(default_factory=lambda: StrategyRoster([]))
     calls: list[tuple[object, ...]] = field(default_factory=list)
 
     async def activate(self, version: str, *, strategy_id: str | None, force: bool, actor: str, reason: str) -> None:
@@ -52,6 +58,16 @@ class FakeOperations:
     async def rollback(self, strategy_id: str, actor: str, reason: str) -> str:
         self._record("rollback", strategy_id, actor, reason)
         return "v1"
+
+    async def reload_strategies(self, actor: str) -> Sequence[StrategyChange]:
+        self._record("reload_strategies", actor)
+        return self.changes
+
+    def strategy_view(self, strategy_id: str) -> StrategyView:
+        view = strategy_view(self.roster, strategy_id)
+        if view is None:
+            raise NotFound("unknown_strategy", "There is no strategy of that name.")
+        return view
 
     def next_scheduled(self, strategy_id: str | None) -> datetime | None:
         return self.scheduled

@@ -29,6 +29,8 @@ CLOSED = [
     ("GET", "/api/v1/training/runs"),
     ("GET", "/api/v1/training/runs/c9edf539-a9e3-4e16-a63e-fd5125d8bda5"),
     ("GET", "/api/v1/strategies"),
+    ("POST", "/api/v1/strategies/reload"),
+    ("GET", "/api/v1/strategies/momentum/definition"),
     ("POST", "/api/v1/strategies/momentum/pause"),
     ("POST", "/api/v1/strategies/momentum/resume"),
     ("POST", "/api/v1/strategies/momentum/rollback"),

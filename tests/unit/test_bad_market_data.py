@@ -20,6 +20,7 @@ from model_service.market.state import AssetMarket
 from model_service.policies.base import ActionProbabilities, Proposal
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.guards import GuardLimits
+from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from tests.support.builders import NOON, strategy
 from tests.unit.test_signal_generation import FakeModes, FakeStore, held
@@ -75,7 +76,8 @@ def fresh(*events: MarketEvent) -> AssetMarket:
 async def decided(market: AssetMarket, now: datetime = NOON, store: FakeStore | None = None) -> FakeStore:
     kept = store or FakeStore()
     modes: Any = FakeModes({"momentum_v1": Eager()})
-    source = SignalGenerator([strategy()], {ASSET: market}, modes, kept, SeededIdentifiers(1), LIMITS)
+    roster = StrategyRoster.of([strategy()])
+    source = SignalGenerator(roster, {ASSET: market}, modes, kept, SeededIdentifiers(1), LIMITS)
     await source.step(now)
     return kept
 

@@ -27,6 +27,7 @@ from model_service.services import signal_generation
 from model_service.services.decision import Draw, draw
 from model_service.services.guards import GuardLimits
 from model_service.services.ports import OpenOrder
+from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from tests.support.builders import NOON, snapshot, strategy
 from tests.unit.test_signal_generation import FakeModes, FakeStore
@@ -73,7 +74,7 @@ async def drawn_by(
     )  # fmt: skip
     store, modes = FakeStore(orders=orders), FakeModes()
     markets = {asset: QuickMarket(asset) for one in strategies for asset in one.assets}
-    source = SignalGenerator(strategies, markets, modes, store, SeededIdentifiers(1), limits)  # type: ignore[arg-type]
+    source = SignalGenerator(StrategyRoster.of(strategies), markets, modes, store, SeededIdentifiers(1), limits)  # type: ignore[arg-type]
     for index in range(ticks):
         await source.step(NOON + timedelta(seconds=tick_seconds * index))
     return Drawn(store, counted(store))

@@ -15,6 +15,7 @@ from model_service.models.job import Metric
 from model_service.services.live_state import LiveState
 from model_service.services.ports import Activation, LiveOutcome, ModelVersion
 from model_service.services.quality import QualityLimits, QualityWatch
+from model_service.services.roster import StrategyRoster
 from tests.support.builders import NOON, strategy
 
 VERSION = ModelVersion(UUID(int=5), "v3", "momentum_v1", "f1", {}, True, True, NOON, 0, accuracy_at_threshold=0.85)
@@ -115,7 +116,7 @@ class FakeWorld:
 
 def watch(world: FakeWorld) -> QualityWatch:
     fakes: Any = world
-    return QualityWatch([strategy()], fakes, fakes, fakes, fakes, QualityLimits(), fakes)
+    return QualityWatch(StrategyRoster.of([strategy()]), fakes, fakes, fakes, fakes, QualityLimits(), fakes)
 
 
 def at(minutes: float) -> datetime:

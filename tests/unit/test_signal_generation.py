@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_service.config.clock import SeededIdentifiers
+from model_service.config.strategy_file import ConfiguredStrategy
 from model_service.contracts.market import BookEvent, TickerEvent
 from model_service.contracts.types import Side
 from model_service.market.state import AssetMarket
@@ -24,6 +25,7 @@ from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy
 from model_service.services.guards import GuardLimits
 from model_service.services.ports import DecidedSignal, NoneDraw, OpenOrder, SilentTick
+from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from model_service.trades.ledger import Lot
 from tests.support.builders import NOON, strategy
@@ -135,7 +137,7 @@ def generator(
     )
     fake_modes: Any = modes or FakeModes()
     known = markets or {"BTCUSDT": market(), "ETHUSDT": market("ETHUSDT")}
-    return SignalGenerator(strategies, known, fake_modes, store, SeededIdentifiers(1), limits)
+    return SignalGenerator(StrategyRoster.of(strategies), known, fake_modes, store, SeededIdentifiers(1), limits)
 
 
 async def run(source: SignalGenerator, ticks: int) -> None:
@@ -340,3 +342,67 @@ async def test_a_pass_whose_answer_was_lost_is_decided_once(takes_effect: bool) 
     assert list(await source.step(later)) == store.signals
     assert [one.signal.timestamp for one in store.signals] == [NOON if takes_effect else later]
     assert (source.signals, source.ticks) == (1, 1)
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b", "c"]), unique=True, max_size=3), min_size=1, max_size=6))
+@settings(max_examples=20)
+async def test_over_any_reload_every_tick_of_a_present_strategy_is_counted_once(rosters: list[list[str]]) -> None:
+    store = FakeStore()
+    source = generator(store, *(strategy(strategy_id=name) for name in rosters[0]))
+    roster = source._roster
+    wanted: list[tuple[str, datetime]] = []
+    for index, names in enumerate(rosters):
+        now = NOON + timedelta(seconds=5 * index)
+        roster.adopt([ConfiguredStrategy(strategy(strategy_id=name)) for name in names], now)
+        await source.step(now)
+        wanted += [(name, now) for name in names]
+    counted = [(one.strategy_id, one.at) for one in store.silent]
+    counted += [(one.signal.strategy_id, one.signal.timestamp) for one in store.signals]
+    assert sorted(counted) == sorted(wanted)
+    assert source.ticks == len(wanted)
+
+
+async def test_a_reload_inside_a_pass_waits_for_the_next_one() -> None:
+    class Reloading(FakeStore):
+        async def open_lots(self) -> Mapping[tuple[str, str], Sequence[Lot]]:
+            source._roster.adopt([ConfiguredStrategy(strategy(strategy_id="b", assets=("SOLUSDT",)))], NOON)
+            return {}
+
+    store = Reloading()
+    source = generator(store, strategy(strategy_id="a"))
+    await source.step(NOON)
+    assert [*(one.strategy_id for one in store.silent), *(one.signal.strategy_id for one in store.signals)] == ["a"]
+    assert ReasonCode.DECISION_FAILED not in {one.reason.code for one in store.silent}
+
+
+@pytest.mark.parametrize("seconds", [5, 7], ids=["at a tick", "between ticks"])
+async def test_positions_of_a_strategy_that_was_taken_away_are_closed_and_nothing_is_opened(seconds: int) -> None:
+    old = held()
+    store = FakeStore(lots={("gone", "BTCUSDT"): [old], ("moved", "BTCUSDT"): [old]})
+    moved = strategy(strategy_id="moved", assets=("ETHUSDT",))
+    source = generator(store, strategy(strategy_id="gone"), moved)
+    source._roster.adopt([ConfiguredStrategy(moved)], NOON)
+    source._next_tick = NOON + timedelta(seconds=5)
+    await source.step(NOON + timedelta(seconds=seconds if seconds == 5 else 2))
+    exits = [one for one in store.signals if one.intent == "exit"]
+    assert [(one.signal.strategy_id, one.signal.asset) for one in exits] == [("gone", "BTCUSDT"), ("moved", "BTCUSDT")]
+    assert {(one.strategy_id, one.asset) for one in store.silent} <= {("moved", "ETHUSDT")}
+    assert not [one for one in store.signals if one.intent == "open" and one.signal.strategy_id == "gone"]
+
+
+async def test_a_position_without_a_market_asks_for_one() -> None:
+    store = FakeStore(lots={("gone", "XRPUSDT"): [held()]})
+    source = generator(store, strategy())
+    await source.step(NOON)
+    assert source.missing_markets == {"XRPUSDT"}
+
+
+async def test_taking_a_strategy_away_and_adding_it_again_does_not_fill_its_bucket() -> None:
+    store = FakeStore()
+    eager = ConfiguredStrategy(strategy(signals_per_minute=600.0, maximum_position_amount=Decimal(10**9)))
+    source = generator(store, eager.definition, rate=0.001)
+    for index in range(40):
+        now = NOON + timedelta(seconds=5 * index)
+        source._roster.adopt([] if index % 4 == 3 else [eager], now)
+        await source.step(now)
+    assert len(store.signals) == 3, "the burst, once"

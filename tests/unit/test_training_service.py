@@ -73,6 +73,7 @@ class FakeWorld:
     active_version: ModelVersion | None = None
     lays_down_datasets: bool = False
     retained: list[str] = field(default_factory=list)
+    taken_away: set[str] = field(default_factory=set)
 
     # the store
     async def request(
@@ -157,6 +158,9 @@ class FakeWorld:
         if not strategy_id.startswith("momentum"):
             raise NotFound("unknown_strategy", "no such strategy")
         return strategy(strategy_id=strategy_id)
+
+    def is_known(self, strategy_id: str) -> bool:
+        return strategy_id.startswith("momentum") and strategy_id not in self.taken_away
 
     def active(self, strategy_id: str) -> ModelVersion | None:
         return self.active_version
@@ -430,3 +434,41 @@ async def test_a_local_job_has_no_place_for_a_dataset() -> None:
     world = FakeWorld()
     _, child = await started(service(world), world)
     assert (child.job.engine, child.job.dataset_directory) == ("local", None)
+
+
+async def test_taking_a_strategy_away_cancels_its_runs_and_leaves_the_others_alone() -> None:
+    world = FakeWorld()
+    training = service(world)
+    first, child = await started(training, world)
+    other, _ = await training.request("momentum_v2", "full", "manual", "test", NOON)
+    world.taken_away.add("momentum_v1")
+    await training.cancel("momentum_v1", NOON)
+    assert child.killed
+    assert first in world.discarded
+    assert (world.finished[first]["state"], world.finished[first]["error_code"]) == ("cancelled", "strategy_removed")
+    await training.step(NOON)
+    assert world.children[-1].job.run_id == str(other)
+
+
+async def test_a_cancellation_whose_answer_is_lost_ends_the_child_all_the_same() -> None:
+    world = FakeWorld()
+    training = service(world)
+    first, child = await started(training, world)
+    world.finish_fails = 1
+    with pytest.raises(DatabaseAway):
+        await training.cancel("momentum_v1", NOON)
+    del world.runs[first]  # it had taken effect
+    await training.step(NOON)
+    assert child.killed
+
+
+async def test_a_run_that_waits_for_a_strategy_that_is_gone_holds_up_nobody() -> None:
+    world = FakeWorld()
+    training = service(world)
+    gone, _ = await training.request("momentum_v1", "full", "manual", "test", NOON)
+    other, _ = await training.request("momentum_v2", "full", "manual", "test", NOON)
+    world.taken_away.add("momentum_v1")
+    await training.step(NOON)
+    await training.step(NOON)
+    assert world.finished[gone]["state"] == "cancelled"
+    assert [child.job.run_id for child in world.children] == [str(other)]

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from model_service.services.ports import ScheduleSlot, SlotTaken, TrainingRun
+from model_service.services.roster import StrategyRoster
 from model_service.services.training import outcomes_wanted
 from model_service.services.triggers import TriggerLimits, Triggers, newest_slot
 from tests.support.builders import NOON, strategy
@@ -76,7 +77,7 @@ def run(*, seen: int, at: datetime = NOON) -> TrainingRun:
 
 def triggers(runs: FakeRuns, *, schedule: str | None = None, days: float = 7.0) -> Triggers:
     limits = TriggerLimits(schedule, "UTC", days)
-    return Triggers([strategy()], runs, runs, limits, NOON)  # type: ignore[arg-type]
+    return Triggers(StrategyRoster.of([strategy()]), runs, runs, limits, NOON)  # type: ignore[arg-type]
 
 
 async def looks(watch: Triggers, moments: Sequence[datetime]) -> None:

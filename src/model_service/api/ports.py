@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -9,6 +10,8 @@ from uuid import UUID
 
 from model_service.services.explanations import ExplainedDecision
 from model_service.services.replay import Replayed
+from model_service.services.strategy_changes import StrategyChange
+from model_service.services.strategy_view import StrategyView
 
 TrainingType = Literal["full", "incremental"]
 RequestState = Literal["triggered", "queued"]
@@ -36,6 +39,14 @@ class Operations(Protocol):
 
     async def resume(self, strategy_id: str, actor: str, reason: str) -> None:
         """End a pause."""
+        ...
+
+    async def reload_strategies(self, actor: str) -> Sequence[StrategyChange]:
+        """Take the strategy file as it is now, all of it or nothing; what has changed."""
+        ...
+
+    def strategy_view(self, strategy_id: str) -> StrategyView:
+        """A strategy as it is in force, with where each value came from."""
         ...
 
     async def rollback(self, strategy_id: str, actor: str, reason: str) -> str:

@@ -301,6 +301,10 @@ class Strategy(Body):
     """A strategy as it is now."""
 
     strategy_id: str
+    state: Literal["enabled", "disabled", "removed"] = Field(
+        description="What is not enabled opens nothing; its positions are still closed."
+    )
+    assets: list[str] = Field(description="What it trades now.")
     mode: Mode
     since: datetime
     reason: str
@@ -314,6 +318,48 @@ class StrategyList(Body):
 
     strategies: list[Strategy]
     total: int
+
+
+class StrategyValue(Body):
+    """One parameter of a strategy; sub-tables have dotted keys."""
+
+    key: str
+    value: Any
+    source: Literal["file", "defaults", "environment", "default"] | None = Field(
+        description="Where it came from; null where nobody remembers."
+    )
+
+
+class StrategyDefinitionDetail(Body):
+    """The parameters of a strategy that are in force, or were when it was taken away."""
+
+    strategy_id: str
+    state: Literal["enabled", "disabled", "removed"]
+    assets: list[str] = Field(description="What it trades now.")
+    values: list[StrategyValue]
+
+
+class ChangedValue(Body):
+    """What a parameter was and what it is."""
+
+    key: str
+    before: Any = Field(description="Null for a strategy that was not there.")
+    after: Any
+
+
+class StrategyChangeDetail(Body):
+    """One strategy that is not what it was."""
+
+    strategy_id: str
+    change: Literal["added", "changed", "removed", "enabled", "disabled"]
+    values: list[ChangedValue]
+    label_rule_changed: bool = Field(description="Its earlier outcomes teach it nothing any more.")
+
+
+class ReloadResult(Body):
+    """What has changed; nothing when the file says what it said before."""
+
+    changes: list[StrategyChangeDetail]
 
 
 class ChangeRequest(Body):

@@ -12,14 +12,20 @@ from model_service.api.decisions import LONGEST, DecisionReasons, answer, span
 from model_service.api.documentation import errors
 from model_service.api.parameters import Asset, Context, GivenContext, Moment, StrategyId
 from model_service.api.schemas import (
+    ChangedValue,
     ChangeRequest,
+    ReloadResult,
     RollbackResult,
     Strategy,
+    StrategyChangeDetail,
     StrategyCounts,
+    StrategyDefinitionDetail,
     StrategyList,
+    StrategyValue,
 )
 from model_service.database import queries
 from model_service.services.errors import NotFound
+from model_service.services.strategy_changes import StrategyChange
 
 CHANGE_ERRORS = errors(400, 404, 409, 413, 422)
 
@@ -30,7 +36,22 @@ router = APIRouter(prefix="/api/v1/strategies", tags=["strategies"])
 async def list_strategies(context: GivenContext) -> StrategyList:
     """Mode, since when and why, active version, counts."""
     rows = await queries.strategies(context.database)
-    return StrategyList(strategies=[_strategy(row) for row in rows], total=len(rows))
+    return StrategyList(strategies=[_strategy(context, row) for row in rows], total=len(rows))
+
+
+@router.post("/reload", summary="Take the strategy file as it is now", responses=errors(400, 409))
+async def reload_strategies(context: GivenContext) -> ReloadResult:
+    """All of it or nothing; a file that cannot be used answers 409 with a line for each fault in `details.faults`."""
+    changes = await context.operations.reload_strategies(ACTOR)
+    return ReloadResult(changes=[_change(one) for one in changes])
+
+
+@router.get("/{strategy_id}/definition", summary="Parameters, and where each came from", responses=errors(404, 422))
+async def get_definition(context: GivenContext, strategy_id: StrategyId) -> StrategyDefinitionDetail:
+    """In force now; of a strategy that was taken away, those by which its positions are closed."""
+    view = context.operations.strategy_view(strategy_id)
+    values = [StrategyValue(key=key, value=value, source=view.sources.get(key)) for key, value in view.values.items()]
+    return StrategyDefinitionDetail(strategy_id=strategy_id, state=view.state, assets=list(view.assets), values=values)
 
 
 @router.post("/{strategy_id}/pause", summary="Stop openings", responses=CHANGE_ERRORS)
@@ -77,7 +98,7 @@ async def get_decisions(
 
 
 async def _known(context: Context, strategy_id: str) -> Strategy:
-    return _strategy(await _found(context, strategy_id))
+    return _strategy(context, await _found(context, strategy_id))
 
 
 async def _found(context: Context, strategy_id: str) -> queries.Row:
@@ -87,5 +108,21 @@ async def _found(context: Context, strategy_id: str) -> queries.Row:
     return row
 
 
-def _strategy(row: queries.Row) -> Strategy:
-    return Strategy.model_validate({**row, "counts": StrategyCounts.model_validate(dict(row))})
+def _strategy(context: Context, row: queries.Row) -> Strategy:
+    try:
+        view = context.operations.strategy_view(row["strategy_id"])
+        state, assets = view.state, list(view.assets)
+    except NotFound:
+        state, assets = "removed", []
+    counts = StrategyCounts.model_validate(dict(row))
+    return Strategy.model_validate({**row, "state": state, "assets": assets, "counts": counts})
+
+
+def _change(change: StrategyChange) -> StrategyChangeDetail:
+    values = [ChangedValue(key=key, before=before, after=after) for key, (before, after) in change.values.items()]
+    return StrategyChangeDetail(
+        strategy_id=change.strategy_id,
+        change=change.kind,
+        values=values,
+        label_rule_changed=change.label_rule_changed,
+    )

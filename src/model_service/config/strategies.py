@@ -15,7 +15,6 @@ from model_service.config.settings import Settings
 from model_service.config.settings_learning import ModelType
 from model_service.config.training import TrainingParameters
 
-
 FeeRate = Annotated[float, Field(ge=-0.01, le=0.05)]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from model_service.config.settings import Settings
+from model_service.config.strategies import StrategyDefinition
 from model_service.config.strategy_file import (
     ConfiguredStrategy,
     StrategiesRefused,
@@ -47,3 +48,18 @@ class StrategyFile:
     def parse(self, text: StrategyText | None) -> tuple[ConfiguredStrategy, ...]:
         """The strategies in force with it. Raises StrategiesRefused."""
         return configured_strategies(self._settings, text, self._features)
+
+
+class FixedStrategies:
+    """Strategies that somebody has made, and that nothing changes."""
+
+    def __init__(self, definitions: Sequence[StrategyDefinition]) -> None:
+        self._configured = tuple(ConfiguredStrategy(definition) for definition in definitions)
+
+    async def read(self) -> StrategyText | None:
+        """There is no file."""
+        return None
+
+    def parse(self, text: StrategyText | None) -> tuple[ConfiguredStrategy, ...]:
+        """Always the same."""
+        return self._configured

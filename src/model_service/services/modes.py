@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,7 @@ from model_service.services.ports import (
     NothingToActivate,
     RegistryStore,
 )
+from model_service.services.roster import StrategyRoster
 
 log = structlog.get_logger()
 
@@ -34,10 +35,8 @@ class Modes:
     A strategy is in mode `model` exactly when a version is active for it and loaded; `paused` overrides both.
     """
 
-    def __init__(
-        self, strategies: Sequence[StrategyDefinition], registry: RegistryStore, files: ModelFiles, *, warmup: bool
-    ) -> None:
-        self._strategies = {strategy.strategy_id: strategy for strategy in strategies}
+    def __init__(self, roster: StrategyRoster, registry: RegistryStore, files: ModelFiles, *, warmup: bool) -> None:
+        self._roster = roster
         self._registry = registry
         self._files = files
         self._warmup_enabled = warmup
@@ -77,20 +76,25 @@ class Modes:
 
     def _over(self, strategy_id: str, now: datetime) -> Reason | None:
         """Why the warm-up has ended without a model, said once in the log; None while it lasts."""
-        duration_hours = self._strategies[strategy_id].warmup_duration_hours
+        strategy = self._roster.get(strategy_id)
+        duration_hours = None if strategy is None else strategy.warmup_duration_hours
         reason = warmup_expired(duration_hours, self._since.get(strategy_id, now), now)
         if reason is not None and strategy_id not in self._expired:
             self._expired.add(strategy_id)
             log.warning("warmup_expired", strategy=strategy_id, hours=reason.value, allowed_hours=reason.threshold)
         return reason
 
+    def is_known(self, strategy_id: str) -> bool:
+        """Whether there is a strategy of that name, which ticks."""
+        return self._roster.get(strategy_id) is not None
+
     def known(self, strategy_id: str) -> StrategyDefinition:
         """The definition of a strategy. Raises NotFound when there is none of that name."""
-        strategy = self._strategies.get(strategy_id)
+        strategy = self._roster.get(strategy_id)
         if strategy is None:
-            names = ", ".join(sorted(self._strategies))
-            message = f"There is no strategy of that name; there are: {names}."
-            raise NotFound("unknown_strategy", message, {"strategies": sorted(self._strategies)})
+            names = sorted(one.strategy_id for one in self._roster.current)
+            message = f"There is no strategy of that name; there are: {', '.join(names) or 'none'}."
+            raise NotFound("unknown_strategy", message, {"strategies": names})
         return strategy
 
     async def restore(self, now: datetime) -> None:
@@ -99,8 +103,16 @@ class Modes:
         A damaged artifact is refused, and the version that was active before it speaks instead (promise P5).
         """
         stored, since = await self._registry.modes(), await self._registry.in_mode_since()
-        for strategy_id in self._strategies:
+        self._modes = dict(stored)
+        for one in self._roster.configured:
+            strategy_id = one.definition.strategy_id
             await self._take_up(strategy_id, stored.get(strategy_id), since.get(strategy_id), "start", now)
+
+    async def take_up(self, strategy_id: str, now: datetime) -> None:
+        """Mode and active version of a strategy that is about to be added, as `restore` reads them."""
+        async with self._lock:
+            stored, since = await self._registry.modes(), await self._registry.in_mode_since()
+            await self._take_up(strategy_id, stored.get(strategy_id), since.get(strategy_id), "added", now)
 
     async def settle(self, now: datetime) -> None:
         """After a change that broke off, let the database say whether it took effect; before anybody decides again."""
@@ -173,7 +185,8 @@ class Modes:
         await self._load(version)
         name = version.version
         # Whoever has no version of its own reads anew what it has by now, whatever becomes of the change.
-        self._unsettled |= {one for one in self._strategies if self._speaks_generally(one)}
+        names = {one.definition.strategy_id for one in self._roster.configured}
+        self._unsettled |= {name for name in names if self._speaks_generally(name)}
         await self._registry.activate(None, name, actor=actor, reason=reason, forced=forced, now=now, expected=expected)
         log.info("version_activated", strategy=None, version=name, actor=actor, reason=reason)
         await self.settle(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -19,6 +20,10 @@ from model_service.services.ports import (
     RegistryStore,
     TrainingType,
 )
+from model_service.services.roster import StrategyRoster
+from model_service.services.strategy_changes import StrategyChange
+from model_service.services.strategy_control import StrategyControl
+from model_service.services.strategy_view import StrategyView, strategy_view
 from model_service.services.training import TrainingService
 from model_service.services.triggers import Triggers
 
@@ -27,12 +32,21 @@ class ServiceOperations:
     """The operations of one service, each with who asks for it and why."""
 
     def __init__(
-        self, modes: Modes, registry: RegistryStore, training: TrainingService, triggers: Triggers, clock: Clock
+        self,
+        modes: Modes,
+        registry: RegistryStore,
+        training: TrainingService,
+        triggers: Triggers,
+        roster: StrategyRoster,
+        control: StrategyControl,
+        clock: Clock,
     ) -> None:
         self._modes = modes
         self._registry = registry
         self._training = training
         self._triggers = triggers
+        self._roster = roster
+        self._control = control
         self._clock = clock
 
     async def activate(
@@ -122,6 +136,17 @@ class ServiceOperations:
         await self._modes.resume(strategy_id, actor=actor, reason=reason, now=self._clock.now())
         details = {"from": before, "to": self._modes.mode(strategy_id), "reason": reason}
         await self._audit(actor, "resume", strategy_id, details)
+
+    async def reload_strategies(self, actor: str) -> Sequence[StrategyChange]:
+        """Take the strategy file as it is now; what has changed. Raises Refused, with nothing changed."""
+        return await self._control.reload(actor, self._clock.now())
+
+    def strategy_view(self, strategy_id: str) -> StrategyView:
+        """A strategy as it is in force. Raises NotFound when nobody remembers one of that name."""
+        found = strategy_view(self._roster, strategy_id)
+        if found is None:
+            raise NotFound("unknown_strategy", "There is no strategy of that name; GET /api/v1/strategies lists them.")
+        return found
 
     async def _check_data(self, strategy_id: str, training_type: TrainingType, now: datetime) -> None:
         wanted = self._modes.known(strategy_id).minimum_dataset_size

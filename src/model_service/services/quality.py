@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,10 +14,12 @@ from model_service.config.strategies import StrategyDefinition
 from model_service.models.decision_rule import action_floor
 from model_service.models.degradation import reference_of
 from model_service.services.alerts import Alerts
+from model_service.services.errors import NotFound
 from model_service.services.fallback import Fallback
 from model_service.services.live_state import LiveQuality, LiveState
 from model_service.services.modes import Modes
 from model_service.services.ports import QUALITY_DEGRADED, ModelVersion, QualityStore
+from model_service.services.roster import StrategyRoster
 from model_service.services.training import TrainingService
 
 log = structlog.get_logger()
@@ -45,7 +48,7 @@ class QualityWatch:
 
     def __init__(
         self,
-        strategies: Sequence[StrategyDefinition],
+        roster: StrategyRoster,
         modes: Modes,
         store: QualityStore,
         training: TrainingService,
@@ -53,7 +56,7 @@ class QualityWatch:
         limits: QualityLimits,
         alerts: Alerts,
     ) -> None:
-        self._strategies = tuple(strategies)
+        self._roster = roster
         self._modes = modes
         self._store = store
         self._training = training
@@ -71,12 +74,13 @@ class QualityWatch:
         if self._next_look is not None and now < self._next_look:
             return
         self._next_look = now + timedelta(seconds=self._limits.look_every_seconds)
-        for strategy in self._strategies:
+        for strategy in self._roster.current:
             version = self._modes.active(strategy.strategy_id)
             if version is None:
                 self._forget(strategy.strategy_id)
             else:
-                await self._look(strategy, version, now)
+                with suppress(NotFound):  # it was taken away while the others were looked at
+                    await self._look(strategy, version, now)
 
     def _forget(self, strategy_id: str) -> None:
         known: dict[str, Any]

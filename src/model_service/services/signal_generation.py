@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -37,6 +36,7 @@ from model_service.services.ports import (
     SilentTick,
 )
 from model_service.services.rate_limit import TokenBucket
+from model_service.services.roster import StrategyRoster
 from model_service.services.signal_record import Tick, exit_signal, none_draw, opening_signal
 from model_service.trades.ledger import Lot
 
@@ -65,6 +65,8 @@ class _Pass:
 
     now: datetime
     is_tick: bool
+    strategies: Sequence[StrategyDefinition]
+    position_limits: Mapping[str, float]
     snapshots: Mapping[str, MarketSnapshot]
     lots: Mapping[PositionKey, Sequence[Lot]]
     orders: Sequence[OpenOrder]
@@ -81,33 +83,28 @@ class SignalGenerator:
 
     def __init__(
         self,
-        strategies: Sequence[StrategyDefinition],
+        roster: StrategyRoster,
         markets: Mapping[str, AssetMarket],
         modes: Modes,
         store: DecisionStore,
         identifiers: Identifiers,
         limits: GenerationLimits,
     ) -> None:
-        self.strategies = tuple(strategies)
+        self._roster = roster
         self._markets = markets
         self._modes = modes
         self._store = store
         self._identifiers = identifiers
         self._limits = limits
-        self._buckets = {
-            strategy.strategy_id: TokenBucket(per_minute=limits.rate_per_minute, burst=limits.burst)
-            for strategy in self.strategies
-        }
-        self._platform_limits: dict[str, float] = defaultdict(float)
-        for strategy in self.strategies:
-            for asset in strategy.assets:
-                self._platform_limits[asset] += float(strategy.maximum_position_amount)
+        # Kept when a strategy changes or goes: taking it away and adding it again must not fill its bucket.
+        self._buckets: dict[str, TokenBucket] = {}
         self._failures = DecisionFailures()
         self._next_tick: datetime | None = None
         self._looked_at: datetime | None = None
         self._statistics: Mapping[tuple[str, str], ExecutionStatistics] = {}
         self._statistics_due: datetime | None = None
         self._in_doubt: _Pass | None = None
+        self.missing_markets: set[str] = set()
         self.ticks = 0
         self.signals = 0
         self.model_signals = 0
@@ -133,11 +130,12 @@ class SignalGenerator:
         await self._pause_failing(now)
         await self._refresh_statistics(now)
         decided = await self._begin(now, is_tick=True)
-        for strategy in self.strategies:
+        for strategy in decided.strategies:
             for asset in strategy.assets:
                 self._tick_asset(strategy, asset, decided)
             # Market data, executions and HTTP get their turn between two strategies; the snapshots are taken already.
             await asyncio.sleep(0)
+        self._close_what_was_left(decided)
         return await self._record(decided)
 
     async def _pause_failing(self, now: datetime) -> None:
@@ -149,19 +147,33 @@ class SignalGenerator:
     async def _look_at_exits(self, now: datetime) -> Sequence[DecidedSignal]:
         """Close what is due; nothing is opened and no silence counted."""
         decided = await self._begin(now, is_tick=False)
-        for strategy in self.strategies:
+        for strategy in decided.strategies:
             for asset in strategy.assets:
                 if strategy.exits_enabled and decided.lots.get((strategy.strategy_id, asset)):
                     self._tick_asset(strategy, asset, decided)
+        self._close_what_was_left(decided)
         return await self._record(decided)
+
+    def _close_what_was_left(self, decided: _Pass) -> None:
+        """Exits of positions that no tick looks at: their strategy, or their asset in it, was taken away."""
+        ticking = {(strategy.strategy_id, asset) for strategy in decided.strategies for asset in strategy.assets}
+        for strategy_id, asset in sorted(key for key, lots in decided.lots.items() if lots and key not in ticking):
+            strategy = self._roster.for_exits(strategy_id)
+            if asset not in decided.snapshots:
+                self.missing_markets.add(asset)
+            elif strategy is not None and strategy.exits_enabled:
+                self._tick_asset(strategy, asset, decided, opens=False)
 
     async def _begin(self, now: datetime, *, is_tick: bool) -> _Pass:
         # Orders before lots: a fill that comes between the two is seen twice, and no exit is asked for again. The other
         # way round it would not be seen at all, and the position be closed a second time.
         orders = await self._store.open_orders(now)
+        # The strategies and the snapshots of one moment: every asset that ticks has its market.
         return _Pass(
             now=now,
             is_tick=is_tick,
+            strategies=self._roster.current,
+            position_limits=self._roster.position_limits,
             snapshots={asset: market.snapshot(now) for asset, market in self._markets.items()},
             lots=await self._store.open_lots(),
             orders=orders,
@@ -189,15 +201,16 @@ class SignalGenerator:
         """How long until the next tick."""
         return 0.0 if self._next_tick is None else max(0.0, (self._next_tick - now).total_seconds())
 
-    def _tick_asset(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> None:
+    def _tick_asset(self, strategy: StrategyDefinition, asset: str, decided: _Pass, *, opens: bool = True) -> None:
+        opens = opens and decided.is_tick
         try:
-            outcome = self._decide(self._tick(strategy, asset, decided), decided)
+            outcome = self._decide(self._tick(strategy, asset, decided), decided, opens=opens)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not silence the other strategies
-            self._failures.failed(strategy.strategy_id, asset, error, decided.now, is_tick=decided.is_tick)
+            self._failures.failed(strategy.strategy_id, asset, error, decided.now, is_tick=opens)
             outcome = Reason(ReasonCode.DECISION_FAILED)
         else:
             self._failures.succeeded(strategy.strategy_id, asset)
-        if outcome is not None and decided.is_tick:
+        if outcome is not None and opens:
             decided.silent.append(SilentTick(strategy.strategy_id, asset, decided.now, outcome))
 
     def _tick(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> Tick:
@@ -222,13 +235,13 @@ class SignalGenerator:
             seed=f"{self._limits.seed}:{strategy.strategy_id}:{asset}:{now.isoformat()}",
         )
 
-    def _decide(self, tick: Tick, decided: _Pass) -> Reason | None:
+    def _decide(self, tick: Tick, decided: _Pass, *, opens: bool) -> Reason | None:
         """Append a signal and return None, or return the reason for silence. An exit goes before an opening."""
         unusable = market_data_reason(tick.snapshot, self._limits.guards.market_data_max_age_seconds)
         if unusable is not None:
             return unusable
         exits = self._exit(tick, decided)
-        if exits.proposal is not None or not decided.is_tick:
+        if exits.proposal is not None or not opens:
             return None
         return exits.held if exits.held is not None else self._open(tick, decided)
 
@@ -257,14 +270,14 @@ class SignalGenerator:
         proposal = policy.propose(tick.strategy, tick.snapshot, tick.features, self._limits.tick_seconds)
         drew = draw(tick.strategy, proposal.probabilities, rng)
         amount, drawn = drew.amount, drew.side
-        requests = self._requests(tick, amount)
+        requests = self._requests(tick, amount, decided.position_limits)
         refused = {side: reason for side, one in requests.items() if (reason := refuse_opening(one)) is not None}
         allowed = proposal.probabilities.masked(refused)
         if drawn is None or drawn in refused:
             self._keep_none(tick, proposal, allowed, rng, decided)
             return proposal.none_reason if drawn is None else refused[drawn]
         readings = guard_readings(requests[drawn])
-        self._buckets[tick.strategy.strategy_id].take(tick.now)
+        self._bucket(tick.strategy.strategy_id).take(tick.now)
         decided.signals.append(
             opening_signal(
                 tick,
@@ -279,10 +292,18 @@ class SignalGenerator:
         )
         return None
 
-    def _requests(self, tick: Tick, amount: Decimal) -> dict[Side, OpeningRequest]:
+    def _bucket(self, strategy_id: str) -> TokenBucket:
+        if strategy_id not in self._buckets:
+            limits = self._limits
+            self._buckets[strategy_id] = TokenBucket(per_minute=limits.rate_per_minute, burst=limits.burst)
+        return self._buckets[strategy_id]
+
+    def _requests(
+        self, tick: Tick, amount: Decimal, position_limits: Mapping[str, float]
+    ) -> dict[Side, OpeningRequest]:
         """What the guards look at, for each side."""
         position = float(tick.position_quantity) * tick.snapshot.price
-        tokens = self._buckets[tick.strategy.strategy_id].available(tick.now)
+        tokens = self._bucket(tick.strategy.strategy_id).available(tick.now)
         return {
             side: OpeningRequest(
                 strategy=tick.strategy,
@@ -294,7 +315,7 @@ class SignalGenerator:
                 open_orders=tick.orders,
                 tokens=tokens,
                 platform_position_amount=tick.platform_position * tick.snapshot.price,
-                platform_limit_amount=self._platform_limits[tick.snapshot.asset],
+                platform_limit_amount=position_limits[tick.snapshot.asset],
             )
             for side in Side
         }

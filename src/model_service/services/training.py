@@ -155,6 +155,24 @@ class TrainingService:
         await self._store.request(run, reason, previous=None, slot=slot)
         log.info("training_skipped", strategy=strategy_id, trigger=trigger, reason=reason)
 
+    async def cancel(self, strategy_id: str, now: datetime) -> None:
+        """End what is requested or under way for a strategy that was taken away, and kill its child."""
+        async with self._lock:
+            for run in await self._store.live_runs():
+                if run.strategy_id == strategy_id:
+                    # The answer may be lost: the next step then finds by itself that its run is over.
+                    self._may_be_superseded = True
+                    await self._cancel(run, now)
+            if self.current is not None and self.current.run.strategy_id == strategy_id:
+                await self._abandon_current()
+
+    async def _cancel(self, run: TrainingRun, now: datetime) -> None:
+        await self._store.finish(
+            run.run_id, "cancelled", now, error_code="strategy_removed",
+            error_hint=f"{run.strategy_id} is no longer among the strategies, or disabled; its outcomes are kept.",
+        )  # fmt: skip
+        log.info("training_cancelled", strategy=run.strategy_id, run_id=str(run.run_id))
+
     async def step(self, now: datetime) -> None:
         """Start the oldest request when no child works, and take what a finished child brings."""
         async with self._lock:
@@ -193,6 +211,10 @@ class TrainingService:
             self._may_have_requests = False
             return
         run = requested[0]
+        if not self._modes.is_known(run.strategy_id):
+            # Asked for before the strategy was taken away, perhaps by a process that is no more.
+            await self._cancel(run, now)
+            return
         try:
             job, refusal = await self._job(run, now)
         except OSError as error:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from model_service.config.schedule import slots_after
 from model_service.config.strategies import StrategyDefinition
+from model_service.services.errors import NotFound
 from model_service.services.ports import ScheduleSlot, SlotTaken, TrainingRun, TrainingStore
+from model_service.services.roster import StrategyRoster
 from model_service.services.training import TrainingService, outcomes_wanted
 
 
@@ -28,13 +29,13 @@ class Triggers:
 
     def __init__(
         self,
-        strategies: Sequence[StrategyDefinition],
+        roster: StrategyRoster,
         store: TrainingStore,
         training: TrainingService,
         limits: TriggerLimits,
         started_at: datetime,
     ) -> None:
-        self._strategies = tuple(strategies)
+        self._roster = roster
         self._store = store
         self._training = training
         self._limits = limits
@@ -46,8 +47,9 @@ class Triggers:
         if now < self._next_check:
             return
         self._next_check = now + timedelta(seconds=self._limits.check_every_seconds)
-        for strategy in self._strategies:
-            await self._check(strategy, now)
+        for strategy in self._roster.current:
+            with suppress(NotFound):  # it was taken away while the others were looked at
+                await self._check(strategy, now)
 
     def next_scheduled(self, now: datetime) -> datetime | None:
         """The next slot of the schedule, aware UTC."""
@@ -75,7 +77,8 @@ class Triggers:
         if self._limits.schedule is None:
             return None
         job = f"train:{strategy.strategy_id}"
-        since = await self._store.last_slot(job) or self._started_at
+        first = self._roster.joined_at(strategy.strategy_id) or self._started_at
+        since = await self._store.last_slot(job) or first
         due = newest_slot(self._limits.schedule, self._limits.timezone, since, now)
         return ScheduleSlot(job, due) if due is not None else None
 
