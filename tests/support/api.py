@@ -15,8 +15,10 @@ from model_service.api.app import create_app
 from model_service.api.ports import HealthState, RequestState, TrainingType
 from model_service.config.clock import VirtualClock
 from model_service.database.connection import Database, DatabaseAddress
+from model_service.models.drift import DriftReport
 from model_service.services.errors import NotFound
 from model_service.services.explanations import ExplainedDecision
+from model_service.services.live_state import LiveQuality
 from model_service.services.replay import Replayed
 from model_service.services.roster import StrategyRoster
 from model_service.services.strategy_changes import StrategyChange
@@ -116,6 +118,20 @@ class FakeReplays:
         return self.found
 
 
+@dataclass
+class FakeLive:
+    """Answers with what the test sets."""
+
+    quality: LiveQuality | None = None
+    report: DriftReport | None = None
+
+    def live(self, strategy_id: str) -> LiveQuality | None:
+        return self.quality
+
+    def drift(self, strategy_id: str) -> DriftReport | None:
+        return self.report
+
+
 def unreachable_database() -> Database:
     """A Database that was never opened: each use says that it is away."""
     return Database(DatabaseAddress("192.0.2.1", 5432, "nowhere", "nobody"))
@@ -127,6 +143,7 @@ def make_app(
     health: FakeHealth | None = None,
     explanations: FakeExplanations | None = None,
     replays: FakeReplays | None = None,
+    live: FakeLive | None = None,
 ) -> FastAPI:
     """The application with fakes in the places that a test does not fill."""
     return create_app(
@@ -135,6 +152,7 @@ def make_app(
         health=health or FakeHealth(),
         explanations=explanations or FakeExplanations(),
         replays=replays or FakeReplays(),
+        live=live or FakeLive(),
         api_key=KEY,
         clock=VirtualClock(NOW),
     )

@@ -10,6 +10,7 @@ from tests.support.api import (
     KEY,
     FakeExplanations,
     FakeHealth,
+    FakeLive,
     FakeOperations,
     FakeReplays,
     client_of,
@@ -35,6 +36,7 @@ CLOSED = [
     ("POST", "/api/v1/strategies/momentum/resume"),
     ("POST", "/api/v1/strategies/momentum/rollback"),
     ("GET", "/api/v1/strategies/momentum/decisions"),
+    ("GET", "/api/v1/strategies/momentum/quality"),
     ("GET", "/api/v1/signals"),
     ("GET", "/api/v1/signals/c9edf539-a9e3-4e16-a63e-fd5125d8bda5"),
     ("GET", "/api/v1/signals/c9edf539-a9e3-4e16-a63e-fd5125d8bda5/explanation"),
@@ -94,6 +96,7 @@ async def test_a_key_beyond_ascii_works() -> None:
         health=FakeHealth(),
         explanations=FakeExplanations(),
         replays=FakeReplays(),
+        live=FakeLive(),
         api_key="ключ",
         clock=SystemClock(),
     )
@@ -123,6 +126,7 @@ def test_an_empty_key_is_refused_at_the_start() -> None:
             health=FakeHealth(),
             explanations=FakeExplanations(),
             replays=FakeReplays(),
+            live=FakeLive(),
             api_key="",
             clock=SystemClock(),
         )

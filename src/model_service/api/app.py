@@ -6,11 +6,21 @@ from fastapi import FastAPI, Security
 from starlette.middleware import Middleware
 
 from model_service import __version__
-from model_service.api import dead_letters, documentation, models, operational, problems, signals, strategies, training
+from model_service.api import (
+    dead_letters,
+    documentation,
+    models,
+    operational,
+    problems,
+    quality,
+    signals,
+    strategies,
+    training,
+)
 from model_service.api.auth import RequireApiKey, documented_key
 from model_service.api.middleware import BodyLimit, LastResort, SecurityHeaders
 from model_service.api.parameters import Context
-from model_service.api.ports import Explanations, HealthProbe, Operations, Replays
+from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -22,6 +32,7 @@ def create_app(
     health: HealthProbe,
     explanations: Explanations,
     replays: Replays,
+    live: LiveView,
     api_key: str,
     clock: Clock,
 ) -> FastAPI:
@@ -33,6 +44,7 @@ def create_app(
         health: answers /health and /readyz.
         explanations: asks models for their reasons.
         replays: makes decisions again.
+        live: says how good active versions are.
         api_key: what X-API-Key must hold.
         clock: the present moment of answers.
 
@@ -55,10 +67,10 @@ def create_app(
             Middleware(BodyLimit),
         ],
     )
-    app.state.context = Context(database, operations, health, clock, explanations, replays)
+    app.state.context = Context(database, operations, health, clock, explanations, replays, live)
     app.include_router(operational.router)
-    for router in (models.router, training.router, strategies.router, signals.router, dead_letters.router):
-        app.include_router(router, dependencies=[Security(documented_key)])
+    for part in (models, training, strategies, quality, signals, dead_letters):
+        app.include_router(part.router, dependencies=[Security(documented_key)])
     problems.install(app)
     documentation.install(app)
     return app

@@ -10,7 +10,7 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
-from model_service.api.ports import Explanations, HealthProbe, Operations, Replays
+from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -25,6 +25,7 @@ class Context:
     clock: Clock
     explanations: Explanations
     replays: Replays
+    live: LiveView
 
 
 async def _context(request: Request) -> Context:

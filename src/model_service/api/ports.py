@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
+from model_service.models.drift import DriftReport
 from model_service.services.explanations import ExplainedDecision
+from model_service.services.live_state import LiveQuality
 from model_service.services.replay import Replayed
 from model_service.services.strategy_changes import StrategyChange
 from model_service.services.strategy_view import StrategyView
@@ -71,6 +73,18 @@ class Replays(Protocol):
 
     async def replay(self, signal_id: UUID) -> Replayed:
         """The decision of a signal once more; may raise `services.errors.OperationRefused`."""
+        ...
+
+
+class LiveView(Protocol):
+    """How good active versions are, as this process last saw it; costs nothing."""
+
+    def live(self, strategy_id: str) -> LiveQuality | None:
+        """Of the version that speaks; None while none does."""
+        ...
+
+    def drift(self, strategy_id: str) -> DriftReport | None:
+        """How far recent features are from its training rows; None before the first look."""
         ...
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from model_service.api.app import create_app
-from model_service.api.ports import Explanations, HealthProbe, Operations, Replays
+from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -24,6 +24,7 @@ class QuietServer(uvicorn.Server):
         health: HealthProbe,
         explanations: Explanations,
         replays: Replays,
+        live: LiveView,
         key: str,
         clock: Clock,
     ) -> QuietServer:
@@ -34,6 +35,7 @@ class QuietServer(uvicorn.Server):
             health=health,
             explanations=explanations,
             replays=replays,
+            live=live,
             api_key=key,
             clock=clock,
         )

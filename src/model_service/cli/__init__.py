@@ -8,6 +8,7 @@ from model_service.cli.configuration import config_app
 from model_service.cli.database import db_app
 from model_service.cli.dead_letters import dlq_app
 from model_service.cli.demo import demo
+from model_service.cli.quality import quality
 from model_service.cli.remote import models_app, status
 from model_service.cli.run import run
 from model_service.cli.signals import signals_app
@@ -25,6 +26,7 @@ app.command()(run)
 app.command()(demo)
 app.command()(status)
 app.command()(why)
+app.command()(quality)
 app.command()(train)
 app.add_typer(models_app, name="models", help="Versions: list, show, promote, roll back.")
 app.add_typer(signals_app, name="signals", help="Signals: list, show, explain.")

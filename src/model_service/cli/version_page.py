@@ -82,9 +82,20 @@ def _metrics(part: str, values: Sequence[Answer], left_out: Mapping[str, str]) -
             shown.add_row(f"  {value['metric_name']}", tables.number(value["metric_value"]), ends, mark)
     notes = [f"{index}: {method}" for index, method in enumerate(methods, 1)]
     notes += [f"left out: {name}, {reason}" for name, reason in left_out.items()]
-    rows = values[0].get("evaluation_dataset_size")
-    of = f" of {rows:,} rows" if rows is not None else ""
-    return tables.section(f"Metrics, {part}{of}", shown, *(tables.line(note, tables.QUIET) for note in notes))
+    return tables.section(
+        f"Metrics, {part}{_of(values[0])}", shown, *(tables.line(note, tables.QUIET) for note in notes)
+    )
+
+
+def _of(value: Answer) -> str:
+    """Over how many rows, and of which window where the numbers are live."""
+    rows, about = value.get("evaluation_dataset_size"), value.get("metadata") or {}
+    if rows is None:
+        return ""
+    if "window" not in about:
+        return f" of {rows:,} rows"
+    hours = f", or {about['window_hours']:g} hours if more" if "window_hours" in about else ""
+    return f" of {rows:,} outcomes (the last {about['window']}{hours}) at {tables.moment(value['evaluated_at'])}"
 
 
 def _with_bounds(values: Sequence[Answer]) -> Iterator[Answer]:

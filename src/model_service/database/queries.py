@@ -182,6 +182,21 @@ async def strategy(database: Database, strategy_id: str) -> Row | None:
     return _row(await database.fetchrow(STRATEGIES, strategy_id))
 
 
+async def last_fallback(database: Database, strategy_id: str) -> Row | None:
+    """The last time that a version lost the word for its quality: `version`, `to`, `at`, `evidence`."""
+    return _row(
+        await database.fetchrow(
+            """
+        SELECT previous_version AS version, version AS "to", activated_at AS at, evidence
+        FROM model_service.activations
+        WHERE strategy_id = $1 AND reason = 'quality_degraded' AND previous_version IS NOT NULL
+        ORDER BY activation_id DESC LIMIT 1
+        """,
+            strategy_id,
+        )
+    )
+
+
 async def signals(database: Database, *, strategy_id: str | None, limit: int, offset: int) -> Page:
     """Signals, newest first, each with the latest revision of its outcome (null while there is none)."""
     where = "WHERE ($1::text IS NULL OR g.strategy_id = $1)"

@@ -13,6 +13,7 @@ import structlog
 from model_service.config.strategies import StrategyDefinition
 from model_service.models.decision_rule import action_floor
 from model_service.models.degradation import reference_of
+from model_service.models.drift import DriftReport
 from model_service.services.alerts import Alerts
 from model_service.services.errors import NotFound
 from model_service.services.fallback import Fallback
@@ -68,6 +69,14 @@ class QualityWatch:
         self._by_fallback: dict[str, bool] = {}
         self._stored: dict[str, tuple[datetime, LiveQuality]] = {}
         self.latest: dict[str, LiveQuality] = {}
+
+    def live(self, strategy_id: str) -> LiveQuality | None:
+        """Of the version that speaks, as of the last look; None while none does."""
+        return self.latest.get(strategy_id)
+
+    def drift(self, strategy_id: str) -> DriftReport | None:
+        """How far recent features are from its training rows; None before the first look."""
+        return None
 
     async def step(self, now: datetime) -> None:
         """Look at every active version when a look is due."""
