@@ -29,6 +29,7 @@ from model_service.consumers.gateway_client import GatewayClient
 from model_service.consumers.market_data import MarketDataConsumer
 from model_service.consumers.market_subscriptions import MarketSubscriber
 from model_service.consumers.order_reconciliation import OrderReconciler, ReconciliationLimits
+from model_service.database.account_balances import BALANCES, AccountBalances
 from model_service.database.addresses import embedded_folder, external_address
 from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseAddress
@@ -59,6 +60,8 @@ from model_service.models.job import DatabaseCoordinates
 from model_service.publishers.signal_publisher import PUBLISHER_ROLE, SignalPublisher
 from model_service.runtime import Parts, Service
 from model_service.services.alerts import NoAlerts
+from model_service.services.asset_watch import AssetWatch
+from model_service.services.balance_assets import BalanceAssets
 from model_service.services.explanations import Explanations
 from model_service.services.fallback import Fallback
 from model_service.services.guards import GuardLimits
@@ -310,12 +313,14 @@ def _parts(
     training = TrainingService(runs, registry, files, ChildLauncher(), modes, identifiers, training_limits, retention)
     triggers = Triggers(roster, runs, training, _trigger_limits(settings), clock.now())
     control = StrategyControl(roster, source, text, PostgresStrategyStore(database), modes, training, markets)
+    found = BalanceAssets(_balances(settings, database), settings.trading_quote_currency)
     shared = _shared_tables(settings, database)
     decisions = PostgresDecisionStore(database, shared)
     return Parts(
         settings=settings,
         roster=roster,
         strategies=control,
+        asset_watch=AssetWatch(roster, found, markets, registry),
         clock=clock,
         database=database,
         embedded=embedded,
@@ -357,6 +362,13 @@ def _shared_tables(settings: Settings, database: Database) -> SharedTables | Non
     if settings.uses_embedded_database or not settings.trading_order_lookup_enabled:
         return None
     return SharedTables(SharedSchema(database, settings.model_service_shared_schema, USES))
+
+
+def _balances(settings: Settings, database: Database) -> AccountBalances | None:
+    """The table account_balances. Not one of USES: where no strategy asks for it, nobody has to have it."""
+    if settings.uses_embedded_database or not settings.trading_order_lookup_enabled:
+        return None
+    return AccountBalances(SharedSchema(database, settings.model_service_shared_schema, (BALANCES,)))
 
 
 def _reconciler(settings: Settings, database: Database, tables: SharedTables | None) -> OrderReconciler | None:

@@ -28,6 +28,7 @@ from model_service.database.model_files import ModelFolder
 from model_service.messaging.transport import Transport, TransportUnavailable
 from model_service.publishers.signal_publisher import SignalPublisher
 from model_service.roles import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Role, RoleLoops
+from model_service.services.asset_watch import AssetWatch
 from model_service.services.explanations import Explanations
 from model_service.services.labelling import Labeller
 from model_service.services.market_watch import MarketWatch
@@ -78,6 +79,7 @@ class Parts:
     settings: Settings
     roster: StrategyRoster
     strategies: StrategyControl
+    asset_watch: AssetWatch
     clock: Clock
     database: Database
     embedded: EmbeddedPostgres | None
@@ -137,6 +139,7 @@ class Service:
         parts.files.sweep()
         await parts.version_files.take_stock(now)
         await parts.strategies.start(now)
+        await parts.asset_watch.step(now)
         await parts.modes.restore(now)
         await parts.fills.recover(now)
         self._started = True
@@ -198,6 +201,7 @@ class Service:
         """One pass of every role in a fixed order, over everything that has arrived: deterministic in virtual time."""
         parts, now = self.parts, self.parts.clock.now()
         await parts.strategies.step(now)
+        await parts.asset_watch.step(now)
         for consumer in parts.market_data:
             while await consumer.step(now) >= FULL_BATCH:
                 pass
@@ -251,7 +255,9 @@ class Service:
             return await parts.fills.step(clock.now()) > 0
 
         async def watch_strategies() -> bool:
-            await parts.strategies.step(clock.now())
+            now = clock.now()
+            await parts.strategies.step(now)
+            await parts.asset_watch.step(now)
             return False
 
         async def copy_dead_letters() -> bool:
@@ -316,7 +322,7 @@ class Service:
         reasons += ["the message broker is not connected"] if self._started and not queue else []
         reasons += [] if storage else ["the model folder cannot be used"]
         active = sum(self.parts.modes.active(one.strategy_id) is not None for one in self.parts.roster.current)
-        advisers = (self.parts.strategies, self.parts.reconciler, self.parts.subscriber)
+        advisers = (self.parts.strategies, self.parts.asset_watch, self.parts.reconciler, self.parts.subscriber)
         notices = tuple(notice for one in advisers if one is not None for notice in one.notices)
         return HealthState(database, queue, storage, active, not reasons, tuple(reasons), notices)
 

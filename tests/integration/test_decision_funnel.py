@@ -22,7 +22,7 @@ from model_service.services.decision_funnel import Funnel, funnel
 from model_service.services.guards import GuardLimits
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
-from tests.support.api import client_of, make_app
+from tests.support.api import FakeOperations, client_of, make_app
 from tests.support.api_rows import add_strategy, insert
 from tests.support.builders import NOON, strategy
 
@@ -141,13 +141,14 @@ async def test_the_answer_counts_whole_minutes_of_one_asset(database: Database) 
 
 
 async def test_a_strategy_without_ticks_says_what_to_check(database: Database) -> None:
+    present = FakeOperations(roster=StrategyRoster.of([strategy(strategy_id=name) for name in "ab"]))
     await add_strategy(database, "a")
     await add_strategy(database, "b")
     await insert(
         database, "decision_counts", strategy_id="b", asset="BTCUSDT", reason="market_data_missing", occurrences=2,
         minute=NOON, last_value=None, last_threshold=None,
     )  # fmt: skip
-    async with client_of(make_app(database)) as client:
+    async with client_of(make_app(database, present)) as client:
         never = (await client.get("/api/v1/strategies/a/decisions")).json()
         before = (await client.get("/api/v1/strategies/b/decisions")).json()
         other = (await client.get("/api/v1/strategies/b/decisions?asset=DOGEUSDT")).json()
@@ -158,4 +159,7 @@ async def test_a_strategy_without_ticks_says_what_to_check(database: Database) -
     assert "has not ticked yet" in never["next_checks"][0]
     assert "2026-03-02 12:00:00" in before["next_checks"][0]
     assert "No tick of DOGEUSDT" in other["next_checks"][0]
+    async with client_of(make_app(database)) as client:
+        gone = (await client.get("/api/v1/strategies/a/decisions")).json()
+    assert [text.partition(":")[0] for text in gone["next_checks"]] == ["It is no longer among the strategies"]
     assert "BTCUSDT has no fresh market data: no bar of it was ever stored" in blind["next_checks"][0]

@@ -11,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_service.config.settings import Settings
+from model_service.config.strategy_file import ConfiguredStrategy
 from model_service.contracts.types import Side
 from model_service.policies.reasons import ReasonCode
 from model_service.services.decision_funnel import DECIDING, CountedReason, CountedSignals, Funnel, funnel
 from model_service.services.guards import GuardLimits, OpeningRequest, refuse_opening
 from model_service.services.ports import OpenOrder
 from model_service.services.reason_text import TEXTS, tell
-from model_service.services.silence_checks import Surroundings, next_checks
+from model_service.services.roster import StrategyRoster
+from model_service.services.silence_checks import Surroundings, idle_reason, next_checks
+from model_service.services.strategy_view import strategy_view
 from tests.support.builders import NOON, snapshot, strategy
 
 STATUSES = ["pending", "sending", "published", "expired", "unroutable"]
@@ -156,6 +159,8 @@ BUSY = funnel([reason("not_drawn", 9)], [CountedSignals(False, "published", "fil
         (EMPTY, around(), ["the last one was in the minute of 2026-03-02 12:00:00 UTC"]),
         (EMPTY, around(not_ready=("no broker",)), ["The service does not work now: no broker", "No tick was counted"]),
         (EMPTY, around(mode="paused", mode_reason="holiday"), ["since 2026-03-02 12:00:00 UTC (holiday)", "No tick"]),
+        (EMPTY, around(idle="It is disabled"), ["It is disabled"]),
+        (BUSY, around(idle="It is disabled"), ["It is disabled"]),
         (NO_DATA, around(), ["BTCUSDT has no fresh market data: the newest stored bar ends at 2026-03-02 12:00"]),
         (NO_DATA, around(last_bars={"BTCUSDT": None}), ["no bar of it was ever stored"]),
         (QUIET, around(), ["Most ticks (7 of 9) ended at rate_limited"]),
@@ -173,3 +178,16 @@ def test_the_last_tick_is_that_of_the_asset_that_was_asked_about() -> None:
     ticks = {"BTCUSDT": NOON, "ETHUSDT": datetime(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=5)}
     (sentence,) = next_checks(EMPTY, around(asset="ETHUSDT", last_ticks=ticks))
     assert "2026-03-01 00:05:00" in sentence
+
+
+def test_why_a_strategy_is_not_asked_at_all() -> None:
+    held = strategy(strategy_id="held", assets=(), assets_from_balances=True)
+    roster = StrategyRoster([ConfiguredStrategy(held), ConfiguredStrategy(strategy(strategy_id="off"), False)])
+    reasons = [idle_reason(strategy_view(roster, name)) for name in ("held", "off", "unknown")]
+    assert [reason.split(":")[0] for reason in reasons if reason] == [
+        "It has no assets",
+        "It is disabled in the strategy file",
+        "It is no longer among the strategies",
+    ]
+    roster.adopt_assets(["BTCUSDT"])
+    assert idle_reason(strategy_view(roster, "held")) is None

@@ -13,7 +13,9 @@ from model_service.api.schemas import Body, Mode, Number
 from model_service.database import decision_counts
 from model_service.database.queries import Row
 from model_service.services.decision_funnel import CountedReason, Funnel, Step, Stop, funnel
-from model_service.services.silence_checks import Surroundings, next_checks
+from model_service.services.errors import NotFound
+from model_service.services.silence_checks import Surroundings, idle_reason, next_checks
+from model_service.services.strategy_view import StrategyView
 
 MINUTE = timedelta(minutes=1)
 LAST_MINUTE = datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
@@ -131,7 +133,15 @@ async def _surroundings(context: Context, strategy: Row, asset: str | None) -> S
         last_ticks=ticks,
         last_bars=await decision_counts.last_bars(context.database, wanted),
         not_ready=() if health.ready else health.reasons,
+        idle=idle_reason(_view(context, strategy["strategy_id"])),
     )
+
+
+def _view(context: Context, strategy_id: str) -> StrategyView | None:
+    try:
+        return context.operations.strategy_view(strategy_id)
+    except NotFound:
+        return None
 
 
 def _reason(counted: CountedReason, found: Funnel) -> DecisionReason:

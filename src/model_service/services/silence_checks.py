@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from model_service.services.decision_funnel import Funnel, Step
+from model_service.services.strategy_view import StrategyView
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Surroundings:
         last_ticks: the last tick of each asset that was ever counted, in whole minutes.
         last_bars: the end of the newest stored bar of each asset; None where there is none.
         not_ready: why the service does not work now; empty when it does.
+        idle: why the strategy is not asked at all, a sentence; None when it is.
     """
 
     strategy_id: str
@@ -29,6 +31,7 @@ class Surroundings:
     last_ticks: Mapping[str, datetime]
     last_bars: Mapping[str, datetime | None]
     not_ready: Sequence[str]
+    idle: str | None = None
 
 
 def next_checks(funnel: Funnel, around: Surroundings) -> list[str]:
@@ -36,14 +39,33 @@ def next_checks(funnel: Funnel, around: Surroundings) -> list[str]:
     return list(_checks(funnel, around))
 
 
+def idle_reason(view: StrategyView | None) -> str | None:
+    """Why a strategy is not asked at all; None when it is.
+
+    Args:
+        view: None for one of which only its history is left.
+    """
+    if view is None or view.state == "removed":
+        return "It is no longer among the strategies: it opens nothing; positions that it has left are still closed."
+    if view.state == "disabled":
+        return "It is disabled in the strategy file: it opens nothing; positions are still closed."
+    if not view.assets:
+        return "It has no assets: account_balances shows none that can be traded; the notices of /health say why."
+    return None
+
+
 def _checks(funnel: Funnel, around: Surroundings) -> Iterator[str]:
     yield from (f"The service does not work now: {reason}" for reason in around.not_ready)
+    if around.idle is not None:
+        yield around.idle
     if around.mode == "paused":
         yield (
             f"The strategy is paused since {_moment(around.since)} ({around.mode_reason}): it opens nothing until "
             f"POST /api/v1/strategies/{around.strategy_id}/resume; positions are still closed."
         )
     if funnel.ticks == 0:
+        if around.idle is not None:
+            return
         yield from _without_ticks(around)
         return
     if _stopped(funnel, "market_data") == funnel.ticks:
