@@ -167,6 +167,19 @@ async def test_a_clock_of_ours_that_stepped_back_opens_nothing_and_holds_no_exit
     assert [one.intent for one in store.signals] == ["exit"]
 
 
+async def test_ticks_go_on_with_their_reason_when_our_clock_steps_back() -> None:
+    modes: Any = FakeModes({"momentum_v1": Eager()})
+    market, store = fresh(), FakeStore()
+    source = SignalGenerator([strategy()], {ASSET: market}, modes, store, SeededIdentifiers(1), LIMITS)
+    await source.step(NOON)
+    for second in (0, 1, 5):
+        await source.step(at(second - 3600))
+    assert len(store.signals) == 1
+    assert [(tick.at, tick.reason) for tick in store.silent] == [
+        (at(second - 3600), Reason(ReasonCode.MARKET_DATA_AHEAD, 3599.0 - second, 60.0)) for second in (0, 5)
+    ]
+
+
 async def test_a_clock_of_the_gateway_that_stepped_back_makes_its_data_stale() -> None:
     market = fresh()
     for second in range(0, 90, 5):

@@ -119,9 +119,8 @@ class SignalGenerator:
             # the pass for failed would leave its signals uncounted.
             return self._recorded(self._in_doubt)
         self._in_doubt = None
-        if self._next_tick is None or now >= self._next_tick:
+        if self._is_tick_due(now):
             return await self._tick_all(now)
-        # A clock that has stepped back holds no exit up, though it does the next tick.
         if self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= EXIT_LOOK_SECONDS:
             return await self._look_at_exits(now)
         return ()
@@ -196,6 +195,11 @@ class SignalGenerator:
         self.signals += len(decided.signals)
         self.model_signals += sum(one.signal.model_version is not None for one in decided.signals)
         return decided.signals
+
+    def _is_tick_due(self, now: datetime) -> bool:
+        # Further ahead than a tick is long: the clock has stepped back, and neither ticks nor exits wait for it.
+        seconds = self.seconds_to_next_tick(now)
+        return seconds <= 0.0 or seconds > self._limits.tick_seconds
 
     def seconds_to_next_tick(self, now: datetime) -> float:
         """How long until the next tick."""
