@@ -170,7 +170,9 @@ async def test_a_clock_of_ours_that_stepped_back_opens_nothing_and_holds_no_exit
 async def test_ticks_go_on_with_their_reason_when_our_clock_steps_back() -> None:
     modes: Any = FakeModes({"momentum_v1": Eager()})
     market, store = fresh(), FakeStore()
-    source = SignalGenerator([strategy()], {ASSET: market}, modes, store, SeededIdentifiers(1), LIMITS)
+    source = SignalGenerator(
+        StrategyRoster.of([strategy()]), {ASSET: market}, modes, store, SeededIdentifiers(1), LIMITS
+    )
     await source.step(NOON)
     for second in (0, 1, 5):
         await source.step(at(second - 3600))

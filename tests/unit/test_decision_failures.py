@@ -113,3 +113,12 @@ async def test_the_reason_can_be_stored_whatever_the_error_says() -> None:
     assert reason.isprintable()
     assert len(reason) < 300
     reason.encode()
+
+
+async def test_looks_at_exits_in_between_do_not_hide_that_every_tick_fails() -> None:
+    modes, store = FakeModes({"momentum_v1": Failing(*range(1, 99))}), FakeStore()
+    store.lots = {("momentum_v1", "BTCUSDT"): [replace(held(Side.BUY), opened_at=NOON)]}
+    source = generator(store, strategy(horizon_seconds=86_400), modes=modes)
+    for second in range(30):
+        await source.step(NOON + timedelta(seconds=second))
+    assert "momentum_v1" in modes.paused

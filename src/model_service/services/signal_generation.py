@@ -213,7 +213,8 @@ class SignalGenerator:
             self._failures.failed(strategy.strategy_id, asset, error, decided.now, is_tick=opens)
             outcome = Reason(ReasonCode.DECISION_FAILED)
         else:
-            self._failures.succeeded(strategy.strategy_id, asset)
+            if opens:  # a look at exits asks no policy, so that it says nothing of one that fails
+                self._failures.succeeded(strategy.strategy_id, asset)
         if outcome is not None and opens:
             decided.silent.append(SilentTick(strategy.strategy_id, asset, decided.now, outcome))
 
