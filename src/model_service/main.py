@@ -58,6 +58,7 @@ from model_service.messaging.transport import Transport
 from model_service.models.features import FEATURE_NAMES
 from model_service.models.job import DatabaseCoordinates
 from model_service.publishers.signal_publisher import PUBLISHER_ROLE, SignalPublisher
+from model_service.publishers.webhook import Webhook
 from model_service.runtime import Parts, Service
 from model_service.services.alerts import NoAlerts
 from model_service.services.asset_watch import AssetWatch
@@ -306,11 +307,15 @@ def _parts(
     files = ModelFolder(settings.storage_path, settings.dataset_path)
     registry = PostgresRegistry(database)
     runs = PostgresTrainingStore(database)
-    modes = Modes(roster, registry, files, warmup=settings.warmup_mode_enabled)
+    webhook = _webhook(settings, identifiers)
+    alerts = webhook or NoAlerts()
+    modes = Modes(roster, registry, files, warmup=settings.warmup_mode_enabled, alerts=alerts)
     training_limits = _training_limits(settings, database.address, training_seconds)
     records = PostgresVersionFiles(database)
     retention = Retention(records, files, settings.model_retention_versions)
-    training = TrainingService(runs, registry, files, ChildLauncher(), modes, identifiers, training_limits, retention)
+    training = TrainingService(
+        runs, registry, files, ChildLauncher(), modes, identifiers, training_limits, retention, alerts
+    )
     triggers = Triggers(roster, runs, training, _trigger_limits(settings), clock.now())
     control = StrategyControl(roster, source, text, PostgresStrategyStore(database), modes, training, markets)
     found = BalanceAssets(_balances(settings, database), settings.trading_quote_currency)
@@ -349,8 +354,9 @@ def _parts(
             training,
             Fallback(registry, files, PostgresRecentTrades(database), settings.model_live_window_outcomes),
             QualityLimits(settings.model_live_window_outcomes),
-            NoAlerts(),
+            alerts,
         ),
+        webhook=webhook,
         operations=ServiceOperations(modes, registry, training, triggers, roster, control, clock),
         explanations=Explanations(PostgresDecisionSource(database), registry, files, ExplanationLauncher()),
         replays=Replays(PostgresOpenings(database), registry, files),
@@ -369,6 +375,13 @@ def _balances(settings: Settings, database: Database) -> AccountBalances | None:
     if settings.uses_embedded_database or not settings.trading_order_lookup_enabled:
         return None
     return AccountBalances(SharedSchema(database, settings.model_service_shared_schema, (BALANCES,)))
+
+
+def _webhook(settings: Settings, identifiers: Identifiers) -> Webhook | None:
+    if settings.alert_webhook_url is None:
+        return None
+    secret = settings.alert_webhook_secret
+    return Webhook(settings.alert_webhook_url, secret.get_secret_value() if secret else None, identifiers)
 
 
 def _reconciler(settings: Settings, database: Database, tables: SharedTables | None) -> OrderReconciler | None:

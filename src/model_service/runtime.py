@@ -27,6 +27,7 @@ from model_service.database.migrations import apply_migrations, check_schema
 from model_service.database.model_files import ModelFolder
 from model_service.messaging.transport import Transport, TransportUnavailable
 from model_service.publishers.signal_publisher import SignalPublisher
+from model_service.publishers.webhook import Webhook
 from model_service.roles import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Role, RoleLoops
 from model_service.services.asset_watch import AssetWatch
 from model_service.services.explanations import Explanations
@@ -102,6 +103,7 @@ class Parts:
     training: TrainingService
     triggers: Triggers
     quality: QualityWatch
+    webhook: Webhook | None
     operations: ServiceOperations
     explanations: Explanations
     replays: Replays
@@ -273,6 +275,8 @@ class Service:
             Role("dead_letters", copy_dead_letters, lambda: 1.0),
             Role("strategies", watch_strategies, lambda: 1.0, wake=self._reload_now),
         ]
+        if parts.webhook is not None:
+            roles.append(_alerting_role(parts.webhook, clock))
         if parts.reconciler is not None:
             roles.append(self._reconciling_role(parts.reconciler))
         if parts.subscriber is not None:
@@ -371,6 +375,13 @@ class Service:
             "run_id": str(current.run.run_id),
             **current.progress.model_dump(exclude={"kind"}),
         }
+
+
+def _alerting_role(webhook: Webhook, clock: Clock) -> Role:
+    async def deliver() -> bool:
+        return await webhook.step(clock.now())
+
+    return Role("alerts", deliver, lambda: 1.0, wake=webhook.wake)
 
 
 async def _within(seconds: float, part: str, closing: Awaitable[None]) -> None:

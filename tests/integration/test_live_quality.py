@@ -15,7 +15,9 @@ from model_service.database.recent_trades import PostgresRecentTrades
 from model_service.learning.run import train_candidate
 from model_service.models.job import Candidate, Metric
 from model_service.services.fallback import Fallback
+from model_service.services.modes import Modes
 from model_service.services.ports import QUALITY_DEGRADED, LiveOutcome
+from model_service.services.roster import StrategyRoster
 from tests.integration.test_modes import NAME, House
 from tests.support.api_rows import add_signal, add_version, identifier, insert
 from tests.support.builders import NOON, strategy
@@ -164,6 +166,21 @@ async def test_a_start_after_damage_passes_over_what_has_lost_the_word(house: Ho
     house.restart()
     await house.modes.restore(NOON)
     assert await house.speaking() != second
+
+
+async def test_a_change_of_mode_is_told(house: House) -> None:
+    told: list[tuple[str, str, Any]] = []
+
+    class Ears:
+        def send(self, event: str, strategy_id: str, evidence: Any, now: Any) -> None:
+            told.append((event, strategy_id, evidence["mode"]))
+
+    modes = Modes(StrategyRoster.of(house.strategies), house.registry, house.files, warmup=True, alerts=Ears())
+    await modes.restore(NOON)
+    told.clear()
+    await modes.pause(NAME, actor="test", reason="holiday", now=NOON)
+    await modes.pause(NAME, actor="test", reason="holiday", now=NOON)
+    assert told == [("mode_changed", NAME, "paused")]
 
 
 def _fallback(house: House, database: Database) -> Fallback:

@@ -15,6 +15,7 @@ from model_service.config.settings import Settings
 OWN_PREFIXES = (
     "MODEL_", "SIGNAL_", "WARMUP_", "TRADING_", "EXIT_STRATEGY_", "TAKE_PROFIT_", "STOP_LOSS_", "TRAILING_STOP_",
     "TIME_BASED_EXIT_", "BALANCE_", "MARKET_DATA_", "EXECUTION_", "TRAINING_",
+    "ALERT_",
 )  # fmt: skip
 
 ACCEPTED_BUT_UNUSED = frozenset(

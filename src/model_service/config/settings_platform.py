@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from model_service.config.allowed import Words
+
 Names = Annotated[tuple[str, ...], NoDecode]
+
+
+WebhookAddress = Annotated[
+    str | None, Field(pattern=r"^https?://[^\s/]+(/\S*)?$"), Words("an address with http:// or https://")
+]
 
 
 def names(value: object) -> object:
@@ -41,6 +48,14 @@ class PlatformSettings(BaseSettings):
         Path(".model-service"), description="Folder for the embedded database, made-up keys and, by default, models."
     )
     model_storage_path: Path | None = Field(None, description="Folder of model files; the platform uses /models.")
+
+    alert_webhook_url: WebhookAddress = Field(
+        None,
+        description="Gets a POST with JSON when live quality falls, a mode changes, or trainings fail in a row.",
+    )
+    alert_webhook_secret: SecretStr | None = Field(
+        None, description="Signs those: header X-Model-Service-Signature holds sha256= and the HMAC-SHA256 of the body."
+    )
 
     # PostgreSQL
     postgres_host: str | None = Field(None, description="Host of the shared PostgreSQL; unset: the embedded one.")

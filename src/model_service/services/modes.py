@@ -16,6 +16,7 @@ from model_service.policies.base import Policy
 from model_service.policies.model import ModelPolicy
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy, warmup_expired
+from model_service.services.alerts import Alerts, NoAlerts
 from model_service.services.errors import NotFound
 from model_service.services.ports import (
     ActiveVersionChanged,
@@ -35,11 +36,20 @@ class Modes:
     A strategy is in mode `model` exactly when a version is active for it and loaded; `paused` overrides both.
     """
 
-    def __init__(self, roster: StrategyRoster, registry: RegistryStore, files: ModelFiles, *, warmup: bool) -> None:
+    def __init__(
+        self,
+        roster: StrategyRoster,
+        registry: RegistryStore,
+        files: ModelFiles,
+        *,
+        warmup: bool,
+        alerts: Alerts | None = None,
+    ) -> None:
         self._roster = roster
         self._registry = registry
         self._files = files
         self._warmup_enabled = warmup
+        self._alerts = alerts or NoAlerts()
         self._warmup = WarmupPolicy()
         self._models: dict[str, ModelPolicy] = {}
         self._active: dict[str, ModelVersion] = {}
@@ -251,6 +261,7 @@ class Modes:
         self._modes[strategy_id], self._since[strategy_id] = mode, now
         self._expired.discard(strategy_id)
         log.info("mode_changed", strategy=strategy_id, mode=mode, reason=reason)
+        self._alerts.send("mode_changed", strategy_id, {"mode": mode, "reason": reason, "why": dict(evidence)}, now)
 
     async def _load_first_intact(self, strategy_id: str, now: datetime) -> str | None:
         version = await self._registry.active(strategy_id)

@@ -16,6 +16,7 @@ from model_service.config.strategies import StrategyDefinition
 from model_service.models.artifact import ArtifactDamaged
 from model_service.models.job import Candidate, DatabaseCoordinates, Incumbent, Refusal, TrainingJob
 from model_service.services.activation_refusals import unusable
+from model_service.services.alerts import Alerts, NoAlerts, RepeatedFailures
 from model_service.services.current_run import CurrentRun, Verdict
 from model_service.services.modes import Modes
 from model_service.services.ports import (
@@ -71,6 +72,7 @@ class TrainingService:
         identifiers: Identifiers,
         limits: TrainingLimits,
         retention: Retention,
+        alerts: Alerts | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -80,6 +82,7 @@ class TrainingService:
         self._identifiers = identifiers
         self._limits = limits
         self._retention = retention
+        self._failures = RepeatedFailures(alerts or NoAlerts())
         self._may_have_requests = True
         self._may_be_superseded = False
         # Requests come over HTTP while the learning role works: each sees the other's work whole or not at all.
@@ -289,6 +292,7 @@ class TrainingService:
         )  # fmt: skip
         await self._abandon_current()
         log.warning("training_failed", strategy=current.run.strategy_id, code="timeout")
+        self._failures.failed(current.run.strategy_id, "timeout", now)
 
     async def _conclude(self, current: CurrentRun, verdict: Verdict, now: datetime) -> None:
         if isinstance(verdict, Candidate):
@@ -302,6 +306,8 @@ class TrainingService:
         )
         event = "training_refused" if isinstance(verdict, Refusal) else "training_failed"
         log.warning(event, strategy=current.run.strategy_id, code=verdict.code, hint=verdict.hint)
+        if state == "failed":
+            self._failures.failed(current.run.strategy_id, verdict.code, now)
 
     async def _register(self, current: CurrentRun, candidate: Candidate, now: datetime) -> None:
         # Tried again from here after an outage, so each part of it does nothing when it has been done: the number is
@@ -313,6 +319,7 @@ class TrainingService:
             self._files.discard(run.run_id)
             await self._fail_for_storage(run, error, now)
             return
+        self._failures.ended(run.strategy_id)
         gate = [condition.model_dump() for condition in candidate.gate]
         self.last_gate[run.strategy_id] = gate
         fault = await self._promote(current, version, now) if candidate.gate_passed else None
@@ -353,6 +360,7 @@ class TrainingService:
         code, hint = storage_fault(error)
         await self._store.finish(run.run_id, "failed", now, error_code=code, error_hint=hint)
         log.warning("training_failed", strategy=run.strategy_id, code=code, hint=hint)
+        self._failures.failed(run.strategy_id, code, now)
 
     async def _promote(self, current: CurrentRun, version: str, now: datetime) -> tuple[str, str] | None:
         """Let a candidate that has passed speak; None, or the code and the reason why it does not."""
