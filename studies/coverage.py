@@ -19,6 +19,7 @@ from model_service.learning.dataset import dataset_from_rows, idle_draws_from_ro
 from model_service.learning.evaluation import Evaluation, Judged, evaluate
 from model_service.learning.scorecard import scorecard
 from model_service.models.calibration import Calibration, sigmoid
+from model_service.models.decision_rule import Acting
 from model_service.models.features import FEATURE_NAMES
 from model_service.models.intervals import block_ratio
 from model_service.models.samples import Rows
@@ -102,7 +103,7 @@ def judged(world: World, rows: int, seed: int, pause_weeks: int = 0) -> Evaluati
         native=_scores,
         calibration=_AS_SCORED,
         majority_class=0,
-        action_threshold=strategy.action_threshold,
+        acting=Acting.of(strategy),
         exploration_rate=strategy.exploration_rate,
         horizon_us=strategy.horizon_seconds * 1_000_000,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from model_service.database.signal_detail import PostgresOpenings
 from model_service.market.state import AssetMarket
 from model_service.models.features import FEATURE_NAMES
 from model_service.models.job import Candidate
+from model_service.services.decision import draw_amount
 from model_service.services.errors import NotFound, Refused
 from model_service.services.guards import GuardLimits
 from model_service.services.replay import Replayed, Replays
@@ -79,7 +81,7 @@ async def test_openings_among_pauses_and_refused_sides_come_out_the_same(
     assert [differing(one) for one in found] == [set()] * len(found)
 
 
-async def deciding(house: House, database: Database, *, passes: int) -> list[UUID]:
+async def deciding(house: House, database: Database, *, passes: int, **changes: Any) -> list[UUID]:
     """Signals by the real generator, of the active model or of the warm-up where there is none."""
     market = AssetMarket("BTCUSDT", 60)
     limits = GenerationLimits(
@@ -87,7 +89,7 @@ async def deciding(house: House, database: Database, *, passes: int) -> list[UUI
         expiry_seconds=30.0, rate_per_minute=600.0, burst=100, none_sample_rate=0.5, seed="7",
         statistics_refresh_seconds=60.0,
     )  # fmt: skip
-    eager = strategy(signals_per_minute=11.0, exploration_rate=0.5, maximum_position_amount="1000000")
+    eager = strategy(signals_per_minute=11.0, exploration_rate=0.5, maximum_position_amount="1000000", **changes)
     store = PostgresDecisionStore(database)
     source = SignalGenerator(
         StrategyRoster.of([eager]), {"BTCUSDT": market}, house.modes, store, SeededIdentifiers(5), limits
@@ -109,9 +111,9 @@ def house(database: Database, tmp_path: Path, artifact: tuple[Candidate, dict[st
     return House(database, tmp_path / "models", artifact)
 
 
-async def deciding_by_model(house: House, database: Database) -> list[UUID]:
+async def deciding_by_model(house: House, database: Database, **changes: Any) -> list[UUID]:
     await house.activate(await house.add())
-    return await deciding(house, database, passes=40)
+    return await deciding(house, database, passes=40, **changes)
 
 
 async def test_every_opening_of_a_model_comes_out_the_same(house: House, database: Database) -> None:
@@ -122,10 +124,48 @@ async def test_every_opening_of_a_model_comes_out_the_same(house: House, databas
     assert [differing(one) for one in found] == [set()] * len(found)
 
 
+BOUNDS = {"bound_probabilities": [0.5, 0.9], "lower_bounds": [0.45, 0.88]}
+SIZINGS: list[dict[str, Any]] = [
+    {"sizing": "fixed", "model_amount": "333.33"},
+    {"sizing": "confidence", "action_threshold": 0.51},
+    {"sizing": "kelly", "capital_amount": "2000", "kelly_fraction": 0.9},
+]
+
+
+@pytest.mark.parametrize("sizing", SIZINGS, ids=lambda sizing: sizing["sizing"])
+async def test_amounts_of_every_sizing_come_out_the_same(
+    house: House, database: Database, sizing: dict[str, Any]
+) -> None:
+    # Its calibration block is too short to bound anything.
+    calibration = {**json.loads(house.contents["calibration.json"]), **BOUNDS}
+    house.contents = {**house.contents, "calibration.json": json.dumps(calibration).encode()}
+    made = await deciding_by_model(house, database, hysteresis=0.05, **sizing)
+    found = [await replays(database, house.files.root).replay(one) for one in made]
+    assert [differing(one) for one in found] == [set()] * len(found)
+    rows = await database.fetch("SELECT amount, metadata -> 'sizing' AS sizing FROM model_service.trading_signals")
+    assert {row["sizing"]["rule"] for row in rows} >= {"exploring", sizing["sizing"]}
+    assert {row["amount"] for row in rows if row["sizing"]["rule"] == "exploring"} == {100}
+    assert all(float(row["amount"]) == row["sizing"]["asked"] for row in rows)
+    assert ("lower_bound" in {name for row in rows for name in row["sizing"]}) is (sizing["sizing"] == "kelly")
+
+
+async def test_an_opening_from_before_amounts_followed_from_the_model_is_drawn_again(
+    house: House, database: Database
+) -> None:
+    signal_id = (await deciding_by_model(house, database))[0]
+    names = ("sizing", "hysteresis", "model_amount", "kelly_fraction", "capital_amount", "maximum_position_amount")
+    newer = " ".join(f"- '{name}'" for name in names)
+    older = f"(evidence - 'position_amount') || jsonb_build_object('settings', (evidence -> 'settings') {newer})"
+    seed = await database.fetchval("SELECT seed FROM model_service.trading_signals WHERE signal_id = $1", signal_id)
+    amount = draw_amount(strategy(), random.Random(seed))
+    await tamper(database, signal_id, f"evidence = {older}, amount = {amount}")
+    assert differing(await replays(database, house.files.root).replay(signal_id)) == set()
+
+
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        ("seed = seed || 'x'", {"amount"}),
+        ("evidence = jsonb_set(evidence, '{settings,minimum_amount}', '120')", {"amount"}),
         ("amount = amount + 0.01", {"amount"}),
         ("confidence = confidence - 1e-15", {"confidence"}),
         (r"features = overlay(features placing '\x666666bf'::bytea from 89)", {"confidence"}),
@@ -140,6 +180,16 @@ async def test_a_record_that_was_changed_is_found(
     signal_id = (await deciding_by_model(house, database))[0]
     await tamper(database, signal_id, change)
     assert differing(await replays(database, house.files.root).replay(signal_id)) >= names
+
+
+async def test_the_position_limit_that_an_amount_is_cut_to_is_part_of_the_record(
+    house: House, database: Database
+) -> None:
+    await deciding_by_model(house, database)
+    largest = "SELECT signal_id FROM model_service.trading_signals ORDER BY amount DESC LIMIT 1"
+    signal_id = await database.fetchval(largest)
+    await tamper(database, signal_id, "evidence = jsonb_set(evidence, '{settings,maximum_position_amount}', '120')")
+    assert differing(await replays(database, house.files.root).replay(signal_id)) == {"amount"}
 
 
 async def test_a_damaged_model_is_refused_and_a_lost_row_is_said(house: House, database: Database) -> None:

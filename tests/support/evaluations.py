@@ -12,6 +12,7 @@ from model_service.learning.dataset import Dataset, IdleDraws, dataset_from_rows
 from model_service.learning.evaluation import Evaluation, Judged, evaluate
 from model_service.learning.incumbent import IncumbentModel
 from model_service.models.calibration import Calibration
+from model_service.models.decision_rule import Acting
 from tests.support.training_rows import HORIZON_SECONDS, blank_rows
 
 CALIBRATION = Calibration("sigmoid", 0.5, 0.002, -0.002, 100, slope=1.0)
@@ -31,7 +32,7 @@ def judged(**changes: Any) -> Judged:
             native=says_first_feature,
             calibration=CALIBRATION,
             majority_class=0,
-            action_threshold=0.5,
+            acting=Acting(0.5),
             exploration_rate=0.05,
             horizon_us=HORIZON_SECONDS * 1_000_000,
         ),

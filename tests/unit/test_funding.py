@@ -102,7 +102,7 @@ def test_the_message_and_the_evidence_show_funding_where_it_is_known() -> None:
     assert snapshot_message(known)["funding_rate"] == 0.0001
     assert snapshot_message(known)["seconds_to_funding"] == 60.0
     assert "funding_rate" not in snapshot_message(snapshot())
-    evidence = decision_evidence(strategy(), known, 5.0, [])
+    evidence = decision_evidence(strategy(), known, 5.0, [], position_amount=0.0)
     assert evidence["market"]["funding_rate"] == 0.0001
     assert evidence["funding_cost_percent"] == {"buy": pytest.approx(0.01), "sell": pytest.approx(-0.01)}
 

@@ -91,6 +91,8 @@ def test_there_is_a_reading_and_a_measure_for_each_guard() -> None:
 
 def test_evidence_is_json_also_where_nothing_is_known() -> None:
     blind = snapshot(book_imbalance=float("nan"), volatility=float("inf"), indicators={"return_5m": 0.1})
-    found = decision_evidence(strategy(), blind, 5.0, [GuardReading(ReasonCode.OPEN_ORDER, None, 0.0)])
+    found = decision_evidence(
+        strategy(), blind, 5.0, [GuardReading(ReasonCode.OPEN_ORDER, None, 0.0)], position_amount=0.0
+    )
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["market"] == {"indicators": {"return_5m": 0.1}}

@@ -16,7 +16,7 @@ from model_service.learning.gate import judge
 from model_service.learning.incumbent import IncumbentModel
 from model_service.learning.scorecard import scorecard
 from model_service.models.artifact import LoadedModel
-from model_service.models.decision_rule import chosen_sides, chosen_sign, would_take
+from model_service.models.decision_rule import Acting, chosen_sides, chosen_sign, would_take
 from model_service.models.intervals import MOVING_BLOCKS, Estimate
 from model_service.models.job import GateCondition
 from tests.support.evaluations import CALIBRATION, block, good, judged, says_first_feature
@@ -60,7 +60,7 @@ def test_too_few_of_a_class() -> None:
 
 
 def test_no_trades_taken() -> None:
-    silent = good(action_threshold=0.99)
+    silent = good(acting=Acting(0.99))
     assert failures(silent) == ["trades taken", RETURN, "effective trades for the off-policy value", VALUE]
     assert condition(silent, RETURN).value is None
     assert condition(silent, RETURN).detail.startswith("not defined for these rows")
@@ -216,7 +216,7 @@ def test_evaluation_reads_both_sides_and_compares_with_the_native_model() -> Non
     other = evaluate(judged(served=buys_win, native=sells_win), test)
     assert other.parity_gap == pytest.approx(0.2)
     assert other.decisions_changed == 100
-    assert not evaluate(judged(served=buys_win, native=buys_win, action_threshold=0.65), test).taken.any()
+    assert not evaluate(judged(served=buys_win, native=buys_win, acting=Acting(0.65)), test).taken.any()
 
 
 def test_a_tie_that_rounding_breaks_is_no_changed_decision() -> None:
@@ -232,7 +232,7 @@ def test_a_tie_that_rounding_breaks_is_no_changed_decision() -> None:
 
 
 def test_what_is_not_finite_is_left_out_with_a_reason() -> None:
-    metrics, left_out = scorecard(good(action_threshold=0.99), 1)
+    metrics, left_out = scorecard(good(acting=Acting(0.99)), 1)
     names = {metric.name for metric in metrics}
     assert "average_return" not in names
     assert "not defined" in left_out["average_return"]

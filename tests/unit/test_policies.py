@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.models.artifact import SidePrediction
+from model_service.models.calibration import Calibration
+from model_service.models.features import FEATURE_NAMES
 from model_service.policies.base import ActionProbabilities, action_rate
 from model_service.policies.exit import ExitProposal, decide_exit
 from model_service.policies.exit_state import ExitCause
@@ -23,18 +25,18 @@ from model_service.policies.warmup import WarmupPolicy, buy_leaning
 from model_service.trades.ledger import Lot
 from tests.support.builders import NOON, snapshot, strategy
 
-FEATURES = np.zeros(3, dtype=np.float32)
+FEATURES = np.zeros(len(FEATURE_NAMES), dtype=np.float32)
 
 
 class FixedModel:
     """Says the same of every row: buy first, sell second."""
 
     def __init__(self, probability: tuple[float, float], expected: tuple[float, float], break_even: float) -> None:
-        self.break_even = break_even
+        self.calibration = Calibration("constant", 0.5, 1.0 - break_even, -break_even, 100)
         self._answer = SidePrediction(probability, expected)
 
     def predict_sides(self, features: Any) -> SidePrediction:
-        assert features.shape == (3,)
+        assert features.shape == FEATURES.shape
         return self._answer
 
 

@@ -20,6 +20,7 @@ from model_service.learning.run import prepare, train_candidate
 from model_service.learning.walk_forward import Walk, walk_forward
 from model_service.learning.weights import average_uniqueness
 from model_service.models.calibration import Calibration
+from model_service.models.decision_rule import Acting
 from model_service.models.features import align_to_side
 from tests.support.families import FAMILIES, planted_block
 from tests.support.training_rows import (
@@ -40,7 +41,7 @@ def walk(model_type: str = "xgboost", folds: int = 4, **hyperparameters: Any) ->
     request = FitRequest(
         model_type, planted_block(10, 1), None, 7, 1, lambda done, most: None, hyperparameters=hyperparameters
     )
-    return Walk(request, 40 if model_type == "xgboost" else None, folds, HORIZON_US, 0.5)
+    return Walk(request, 40 if model_type == "xgboost" else None, folds, HORIZON_US, Acting(0.5))
 
 
 @cache

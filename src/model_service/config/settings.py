@@ -8,7 +8,15 @@ from pathlib import Path
 from pydantic import model_validator
 
 from model_service.config.settings_learning import LearningSettings
-from model_service.config.strategy_checks import OF_SETTINGS, amounts_fault, dask_faults, horizon_fault, trailing_fault
+from model_service.config.strategy_checks import (
+    OF_SETTINGS,
+    amounts_fault,
+    dask_faults,
+    horizon_fault,
+    model_amount_fault,
+    sizing_fault,
+    trailing_fault,
+)
 
 
 class Settings(LearningSettings):
@@ -22,6 +30,8 @@ class Settings(LearningSettings):
         faults = [
             amounts_fault(self.warmup_min_amount, self.warmup_max_amount, OF_SETTINGS),
             horizon_fault(self.model_prediction_horizon_seconds, self.market_data_bar_seconds, OF_SETTINGS),
+            sizing_fault(self.model_sizing, self.trading_capital_amount, OF_SETTINGS),
+            model_amount_fault(self.model_amount, self.warmup_min_amount, self.warmup_max_amount, OF_SETTINGS),
             self._trailing_fault(),
             *(self._dask_faults() if self.training_engine == "dask" else ()),
         ]

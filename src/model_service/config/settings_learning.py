@@ -21,6 +21,7 @@ from model_service.config.training import (
     parse_monotone_constraints,
 )
 
+Sizing = Literal["fixed", "confidence", "kelly"]
 ModelType = Literal["xgboost", "random_forest", "logistic_regression", "sgd_classifier"]
 Hyperparameters = Annotated[
     Mapping[str, Value],
@@ -88,6 +89,23 @@ class LearningSettings(TradingSettings):
     model_quality_threshold_accuracy: float = Field(0.75, ge=0, le=1, description="Gate condition 2.")
     model_exploration_rate: float = Field(0.05, ge=0, le=1, description="Share of exploring draws after promotion.")
     model_action_threshold: float = Field(0.5, ge=0, lt=1, description="Least probability of profit to act on.")
+    model_action_hysteresis: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="What the probability must reach over that to act against the strategy's own position.",
+    )
+    model_sizing: Sizing = Field(
+        "confidence",
+        description="Amount of a model's signal: fixed; from WARMUP_MIN_AMOUNT where it begins to act to "
+        "WARMUP_MAX_AMOUNT at a probability of 1; or Kelly's, within those two. Exploring draws have the least.",
+    )
+    model_amount: float | None = Field(
+        None, gt=0, description="Amount of MODEL_SIZING=fixed, quote currency. Unset: WARMUP_MIN_AMOUNT."
+    )
+    model_kelly_fraction: float = Field(
+        0.25, gt=0, le=1, description="Part of Kelly's share that MODEL_SIZING=kelly stakes."
+    )
     model_live_window_outcomes: int = Field(200, ge=30, description="Least outcomes in the live window.")
 
     model_retention_versions: int = Field(

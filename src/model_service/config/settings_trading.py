@@ -44,6 +44,9 @@ class TradingSettings(PlatformSettings):
     trading_max_position_amount: float = Field(
         10000.0, gt=0, description="Largest position per strategy and asset, quote."
     )
+    trading_capital_amount: float | None = Field(
+        None, gt=0, description="Capital of each strategy, quote; what MODEL_SIZING=kelly takes its fraction of."
+    )
     trading_decision_interval_seconds: float = Field(
         5.0, ge=0.01, le=86_400, description="Time between two ticks of a strategy."
     )

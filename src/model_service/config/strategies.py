@@ -12,7 +12,8 @@ from model_service.config.assets import ASSETS_ALLOWED, checked_assets, names_ba
 from model_service.config.exits import ExitParameters
 from model_service.config.label_rule import LabelRules, label_rule
 from model_service.config.settings import Settings
-from model_service.config.settings_learning import ModelType
+from model_service.config.settings_learning import ModelType, Sizing
+from model_service.config.strategy_checks import OF_FILE, model_amount_fault, sizing_fault
 from model_service.config.training import TrainingParameters
 
 FeeRate = Annotated[float, Field(ge=-0.01, le=0.05)]
@@ -53,6 +54,11 @@ class StrategyDefinition(BaseModel):
 
     exploration_rate: float = Field(ge=0, le=1)
     action_threshold: float = Field(ge=0, lt=1)
+    hysteresis: float = Field(0.0, ge=0, lt=0.5)
+    sizing: Sizing = "confidence"
+    model_amount: Decimal | None = Field(None, gt=0)
+    kelly_fraction: float = Field(0.25, gt=0, le=1)
+    capital_amount: Decimal | None = Field(None, gt=0)
     accuracy_threshold: float = Field(ge=0, le=1)
     minimum_dataset_size: int = Field(ge=500)
     retrain_after_outcomes: int = Field(gt=0)
@@ -80,6 +86,10 @@ class StrategyDefinition(BaseModel):
         fault = self.training.fault(self.model_type)
         if fault is not None:
             raise ValueError(f"training.{fault}")
+        amounts = self.model_amount, self.minimum_amount, self.maximum_amount
+        fault = sizing_fault(self.sizing, self.capital_amount, OF_FILE) or model_amount_fault(*amounts, OF_FILE)
+        if fault is not None:
+            raise ValueError(fault)
         return self
 
     def fee_rate_of(self, asset: str) -> float:
@@ -137,12 +147,21 @@ def strategy_from(settings: Settings, name: str) -> StrategyDefinition:
         exits=_exits(settings),
         exploration_rate=settings.model_exploration_rate,
         action_threshold=settings.model_action_threshold,
+        hysteresis=settings.model_action_hysteresis,
+        sizing=settings.model_sizing,
+        model_amount=_amount(settings.model_amount),
+        kelly_fraction=settings.model_kelly_fraction,
+        capital_amount=_amount(settings.trading_capital_amount),
         accuracy_threshold=settings.model_quality_threshold_accuracy,
         minimum_dataset_size=settings.model_training_min_dataset_size,
         retrain_after_outcomes=settings.model_retraining_min_new_outcomes,
         training_seed=settings.model_training_seed,
         training=_training(settings),
     )
+
+
+def _amount(value: float | None) -> Decimal | None:
+    return None if value is None else Decimal(str(value))
 
 
 def _exits(settings: Settings) -> ExitParameters:

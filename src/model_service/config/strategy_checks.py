@@ -23,6 +23,9 @@ class Names:
     trailing_remedy: str
     model_type: str
     search_trials: str
+    sizing: str
+    capital_amount: str
+    model_amount: str
 
 
 OF_SETTINGS = Names(
@@ -34,6 +37,9 @@ OF_SETTINGS = Names(
     trailing_remedy="set TAKE_PROFIT_PARTIAL_EXIT=true or TAKE_PROFIT_ENABLED=false",
     model_type="MODEL_TRAINING_MODEL_TYPE",
     search_trials="MODEL_TRAINING_SEARCH_TRIALS",
+    sizing="MODEL_SIZING",
+    capital_amount="TRADING_CAPITAL_AMOUNT",
+    model_amount="MODEL_AMOUNT",
 )
 OF_FILE = Names(
     minimum_amount="minimum_amount",
@@ -44,6 +50,9 @@ OF_FILE = Names(
     trailing_remedy='set exits.take_profit_part_percent or take_profit_percent = "none"',
     model_type="model_type",
     search_trials="training.search_trials",
+    sizing="sizing",
+    capital_amount="capital_amount",
+    model_amount="model_amount",
 )
 
 
@@ -52,6 +61,25 @@ def amounts_fault(least: Decimal | float, most: Decimal | float, names: Names) -
     if most >= least:
         return None
     return f"{names.maximum_amount} is {most}; allowed: from {names.minimum_amount}, which is {least}"
+
+
+def sizing_fault(sizing: str, capital: Decimal | float | None, names: Names) -> str | None:
+    """Kelly stakes a share of something."""
+    if sizing != "kelly" or capital is not None:
+        return None
+    return f"{names.sizing} is 'kelly'; then {names.capital_amount} is needed, in quote currency"
+
+
+def model_amount_fault(
+    amount: Decimal | float | None, least: Decimal | float, most: Decimal | float, names: Names
+) -> str | None:
+    """A stated amount lies within the bounds of all amounts."""
+    if amount is None or least <= amount <= most:
+        return None
+    return (
+        f"{names.model_amount} is {amount}; allowed: from {names.minimum_amount}, {least}, to "
+        f"{names.maximum_amount}, {most}"
+    )
 
 
 def horizon_fault(horizon_seconds: int, bar_seconds: int, names: Names) -> str | None:

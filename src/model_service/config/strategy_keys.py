@@ -81,6 +81,16 @@ KEYS: Mapping[str, Key] = {
     "exits_enabled": Key("Close positions at the barriers that define labels.", ("EXIT_STRATEGY_ENABLED",)),
     "exploration_rate": Key("Share of exploring draws after promotion.", ("MODEL_EXPLORATION_RATE",)),
     "action_threshold": Key("Least probability of profit to act on.", ("MODEL_ACTION_THRESHOLD",)),
+    "hysteresis": Key(
+        "What the probability must reach over that to act against the strategy's own position.",
+        ("MODEL_ACTION_HYSTERESIS",),
+    ),
+    "sizing": Key(
+        "Amount of a model's signal: fixed, rising with the probability, or a part of Kelly's.", ("MODEL_SIZING",)
+    ),
+    "model_amount": Key("Amount under fixed, quote currency; none: minimum_amount.", ("MODEL_AMOUNT",)),
+    "kelly_fraction": Key("Part of Kelly's share that kelly stakes.", ("MODEL_KELLY_FRACTION",)),
+    "capital_amount": Key("What kelly takes its share of, quote currency; needed for it.", ("TRADING_CAPITAL_AMOUNT",)),
     "accuracy_threshold": Key("Gate condition 2: least accuracy.", ("MODEL_QUALITY_THRESHOLD_ACCURACY",)),
     "minimum_dataset_size": Key("Rows under which training is refused.", ("MODEL_TRAINING_MIN_DATASET_SIZE",)),
     "retrain_after_outcomes": Key("So many new outcomes start a run.", ("MODEL_RETRAINING_MIN_NEW_OUTCOMES",)),

@@ -14,7 +14,7 @@ from model_service.learning.dataset import Dataset, IdleDraws
 from model_service.learning.incumbent import Comparison, IncumbentModel, compare
 from model_service.learning.off_policy import LoggedDraws, OffPolicyValue, off_policy_value
 from model_service.models.calibration import Calibration
-from model_service.models.decision_rule import action_floor, chosen_sides
+from model_service.models.decision_rule import Acting, DecisionRule
 from model_service.models.intervals import TimeBlocks
 
 Floats = NDArray[np.float64]
@@ -37,7 +37,8 @@ class Judged:
         served, native: its scores as it would decide, and as it was fitted.
         calibration: from score to probability.
         majority_class: the more frequent label of the training block, for the baseline.
-        action_threshold, exploration_rate, horizon_us: the strategy's.
+        acting: what of the strategy says when its models act.
+        exploration_rate, horizon_us: the strategy's.
         threads: parts of the rows that are served at the same time; each part by one thread, as in the service.
     """
 
@@ -45,7 +46,7 @@ class Judged:
     native: Score
     calibration: Calibration
     majority_class: int
-    action_threshold: float
+    acting: Acting
     exploration_rate: float
     horizon_us: int
     threads: int = 1
@@ -117,14 +118,14 @@ def evaluate(
         idle: draws without a trade from the test block's time.
         incumbent: the version that speaks now.
     """
-    floor = action_floor(judged.calibration.break_even, judged.action_threshold)
+    rule = judged.acting.rule(judged.calibration)
     own, other = _both_sides(judged.served, test.features, test.side_signs, judged.threads)
     native_own, native_other = _both_sides(judged.native, test.features, test.side_signs)
     probability = judged.calibration.probability(own)
     other_probability = judged.calibration.probability(other)
-    chosen = chosen_sides(probability, other_probability, test.side_signs, floor)
+    chosen = rule.chosen_sides(probability, other_probability, test.side_signs, test.features)
     gaps = np.abs(np.concatenate((own - native_own, other - native_other)))
-    draws = _logged_draws(judged, test, chosen, probability, other_probability, idle or IdleDraws.nothing(), floor)
+    draws = _logged_draws(judged, test, chosen, probability, other_probability, idle or IdleDraws.nothing(), rule)
     return Evaluation(
         test=test,
         raw=own,
@@ -132,13 +133,11 @@ def evaluate(
         chosen=chosen,
         majority_class=judged.majority_class,
         parity_gap=float(np.max(gaps, initial=0.0)),
-        decisions_changed=_decisions_changed(judged.calibration, chosen, native_own, native_other, test, floor),
-        action_floor=floor,
+        decisions_changed=_decisions_changed(judged.calibration, chosen, native_own, native_other, test, rule),
+        action_floor=rule.floor,
         horizon_us=judged.horizon_us,
         off_policy=off_policy_value(draws, judged.exploration_rate, judged.horizon_us),
-        comparison=None
-        if incumbent is None
-        else compare(incumbent, test, chosen, judged.action_threshold, judged.horizon_us),
+        comparison=None if incumbent is None else compare(incumbent, test, chosen, judged.acting, judged.horizon_us),
     )
 
 
@@ -164,18 +163,19 @@ def _both_sides(
 
 
 def _decisions_changed(
-    calibration: Calibration, served: Signs, own: Floats, other: Floats, test: Dataset, floor: float
+    calibration: Calibration, served: Signs, own: Floats, other: Floats, test: Dataset, rule: DecisionRule
 ) -> int:
     """Rows that the native scores decide otherwise, whichever way they are rounded."""
     left = np.arange(len(served))
     for nudge, towards in _NUDGES:
         moved = calibration.probability(own[left] + nudge), calibration.probability(other[left] + towards)
-        left = left[chosen_sides(*moved, test.side_signs[left], floor) != served[left]]
+        again = rule.chosen_sides(*moved, test.side_signs[left], test.features[left])
+        left = left[again != served[left]]
     return len(left)
 
 
 def _logged_draws(
-    judged: Judged, test: Dataset, chosen: Signs, own: Floats, other: Floats, idle: IdleDraws, floor: float
+    judged: Judged, test: Dataset, chosen: Signs, own: Floats, other: Floats, idle: IdleDraws, rule: DecisionRule
 ) -> LoggedDraws:
     """Trades of the test block and draws without one, in time order, with the candidate's choice for each."""
     buys = np.ones(len(idle), dtype=np.int8)
@@ -192,7 +192,7 @@ def _logged_draws(
         probability_none=np.concatenate((test.probability_none, idle.probability_none)),
         sample_rates=np.concatenate((np.ones(len(test)), idle.sample_rates)),
         rewards=np.concatenate((test.net_returns, np.zeros(len(idle)))),
-        chosen=np.concatenate((chosen, chosen_sides(idle_buy, idle_sell, buys, floor))),
+        chosen=np.concatenate((chosen, rule.chosen_sides(idle_buy, idle_sell, buys, idle.features))),
         expected_buy=expected(np.concatenate((np.where(is_buy, own, other), idle_buy))),
         expected_sell=expected(np.concatenate((np.where(is_buy, other, own), idle_sell))),
     )

@@ -13,6 +13,7 @@ from model_service.learning.plan import Plan, horizon_us
 from model_service.learning.progress import FITTING, SEARCHED, WALKING, OnProgress
 from model_service.learning.search import TrainingRows, search
 from model_service.learning.walk_forward import Walk, walk_forward
+from model_service.models.decision_rule import Acting
 from model_service.models.job import TrainingJob
 
 
@@ -97,5 +98,5 @@ def _walk_forward(
         return {}
     on_progress("evaluating", WALKING, f"walking forward in {folds} folds")
     rounds = fitted.details().get("rounds")
-    walk = Walk(request, rounds, folds, horizon_us(job), job.strategy.action_threshold)
+    walk = Walk(request, rounds, folds, horizon_us(job), Acting.of(job.strategy))
     return {"walk_forward": walk_forward(walk, dataset, plan.weights)}

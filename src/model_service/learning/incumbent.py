@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model_service.learning.dataset import Dataset
 from model_service.models import metrics
 from model_service.models.artifact import LoadedModel
-from model_service.models.decision_rule import action_floor, chosen_sides
+from model_service.models.decision_rule import Acting
 from model_service.models.intervals import Estimate, TimeBlocks
 
 Floats = NDArray[np.float64]
@@ -57,7 +57,7 @@ class Comparison:
 
 
 def compare(
-    incumbent: IncumbentModel, test: Dataset, chosen: NDArray[np.int8], action_threshold: float, horizon_us: int
+    incumbent: IncumbentModel, test: Dataset, chosen: NDArray[np.int8], acting: Acting, horizon_us: int
 ) -> Comparison:
     """Hold a candidate, which would act on the sides `chosen` (n,), against the incumbent on the test block.
 
@@ -74,8 +74,8 @@ def compare(
     priced = unseen & np.isfinite(test.opposite_net_returns)
     rows = test.take(priced)
     own, other = both_sides(incumbent.model, rows)
-    floor = action_floor(incumbent.model.break_even, action_threshold)
-    theirs = chosen_sides(own, other, rows.side_signs, floor)
+    rule = acting.rule(incumbent.model.calibration)
+    theirs = rule.chosen_sides(own, other, rows.side_signs, rows.features)
     ours, earned = payoff(chosen[priced], rows), payoff(theirs, rows)
     same_side = theirs == rows.side_signs
     return Comparison(

@@ -17,6 +17,7 @@ from model_service.learning.artifact_writer import (
     predictions_bytes,
 )
 from model_service.learning.baselines import baselines, off_policy_report
+from model_service.learning.bounds import with_lower_bounds
 from model_service.learning.calibrate import fit_calibration
 from model_service.learning.dataset import Dataset, IdleDraws, dataset_from_rows, idle_draws_from_rows
 from model_service.learning.dataset_report import summary_of
@@ -32,6 +33,7 @@ from model_service.learning.reliability import reliability
 from model_service.learning.scorecard import scorecard
 from model_service.models.artifact import CALIBRATION_FILE, MANIFEST_FILE, SERVING_FILE, LoadedModel, sha256_of
 from model_service.models.calibration import Calibration
+from model_service.models.decision_rule import Acting
 from model_service.models.features import FEATURE_SET, align_to_side
 from model_service.models.job import Candidate, TrainingJob
 from model_service.models.samples import Rows
@@ -119,7 +121,7 @@ def conclude(
     on_progress("evaluating", EVALUATING, "calibrating, exporting and judging on the test block")
     facts = held_out.facts
     files = {SERVING_FILE: fitted.onnx(), fitted.native_file: fitted.native()}
-    files[CALIBRATION_FILE] = _calibrate(held_out.calibration, fitted).to_json()
+    files[CALIBRATION_FILE] = _calibrate(held_out.calibration, fitted, horizon_us(job)).to_json()
     served = _load({**files, MANIFEST_FILE: _manifest(job, facts, fitted, None)})
     evaluation = _evaluate(job, held_out, fitted, served)
     explained = {
@@ -159,8 +161,10 @@ def kept(plan: Plan) -> str:
     return f"kept {serving:,} of {serving + dropped:,} rows, dropped {dropped:,} at the borders of the blocks"
 
 
-def _calibrate(rows: Dataset, fitted: FittedModel) -> Calibration:
-    return fit_calibration(fitted.scores(rows.inputs()), rows.labels, rows.net_returns)
+def _calibrate(rows: Dataset, fitted: FittedModel, horizon_us: int) -> Calibration:
+    scores = fitted.scores(rows.inputs())
+    calibration = fit_calibration(scores, rows.labels, rows.net_returns)
+    return with_lower_bounds(calibration, scores, rows.labels, rows.net_returns, rows.decided_us, horizon_us)
 
 
 def _load(files: Mapping[str, bytes]) -> LoadedModel:
@@ -176,7 +180,7 @@ def _evaluate(job: TrainingJob, held_out: HeldOut, fitted: FittedModel, served: 
         native=native,
         calibration=served.calibration,
         majority_class=held_out.facts.majority_class,
-        action_threshold=job.strategy.action_threshold,
+        acting=Acting.of(job.strategy),
         exploration_rate=job.strategy.exploration_rate,
         horizon_us=horizon_us(job),
         threads=job.threads,

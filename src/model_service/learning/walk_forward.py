@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_service.config.hyperparameters import chosen_hyperparameters
+from model_service.learning.bounds import with_lower_bounds
 from model_service.learning.calibrate import fit_calibration
 from model_service.learning.dataset import Dataset
 from model_service.learning.estimators import Block, FitRequest, fit_model
 from model_service.learning.split import block_starts, evenly, purged_blocks
 from model_service.learning.weights import with_mean_one
 from model_service.models import metrics
-from model_service.models.decision_rule import action_floor, would_take
+from model_service.models.decision_rule import Acting
 from model_service.models.features import align_to_side
 
 ROWS = 12_000
@@ -48,7 +49,8 @@ class Walk:
         request: the candidate's, with the hyperparameters that it was fitted with.
         rounds: boosting rounds that the candidate keeps; None for other families.
         folds: k.
-        horizon_us, action_threshold: the strategy's.
+        horizon_us: the strategy's.
+        acting: what of the strategy says when its models act.
         workers: folds that are fitted at once.
     """
 
@@ -56,7 +58,7 @@ class Walk:
     rounds: int | None
     folds: int
     horizon_us: int
-    action_threshold: float
+    acting: Acting
     workers: int = 1
 
 
@@ -124,11 +126,15 @@ def _fold(walk: Walk, rows: Dataset, weights: NDArray[np.float32], start: int, e
     fitting, calibration, test = (rows.take(blocks[name]) for name in LEAST_ROWS)
     block = Block(fitting.inputs(), fitting.labels, with_mean_one(weights[blocks["fitting"]]))
     model = fit_model(replace(walk.request, train=block))
-    calibrated = fit_calibration(model.scores(calibration.inputs()), calibration.labels, calibration.net_returns)
+    scores = model.scores(calibration.inputs())
+    known = scores, calibration.labels, calibration.net_returns
+    calibrated = fit_calibration(*known)
+    if walk.acting.least_kelly_share is not None:
+        calibrated = with_lower_bounds(calibrated, *known, calibration.decided_us, walk.horizon_us)
     own = calibrated.probability(model.scores(test.inputs()))
     other = calibrated.probability(model.scores(align_to_side(test.features, -test.side_signs)))
-    floor = action_floor(calibrated.break_even, walk.action_threshold)
-    taken = would_take(own, other, test.side_signs, floor)
+    chosen = walk.acting.rule(calibrated).chosen_sides(own, other, test.side_signs, test.features)
+    taken: NDArray[np.bool_] = chosen == test.side_signs
     sizes = {"rows_fitting": len(fitting), "rows_calibration": len(calibration), "rows_test": len(test)}
     span = {"first_decided_us": int(test.decided_us[0]), "last_decided_us": int(test.decided_us[-1])}
     return {**sizes, **span, **_judged(test, own, taken)}

@@ -31,6 +31,9 @@ class Calibration:
         rows: rows of the calibration block.
         knot_scores: rising scores, float64 (k,); between two of them probabilities are interpolated.
         knot_probabilities: their probabilities, not falling, float64 (k,).
+        bound_probabilities: rising calibrated probabilities whose lower bounds are known, float64 (m,); empty in
+            versions that were made before bounds were.
+        lower_bounds: one-sided lower bounds of the share of wins there, not falling, float64 (m,).
     """
 
     method: Method
@@ -42,6 +45,8 @@ class Calibration:
     intercept: float = 0.0
     knot_scores: tuple[float, ...] = ()
     knot_probabilities: tuple[float, ...] = ()
+    bound_probabilities: tuple[float, ...] = ()
+    lower_bounds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -72,6 +77,15 @@ class Calibration:
     def expected_net_return(self, probability: Floats) -> Floats:
         """E = p * mean(net | y = 1) + (1 - p) * mean(net | y = 0), float64 (n,); costs are in the labels already."""
         return probability * self.mean_return_of_wins + (1.0 - probability) * self.mean_return_of_losses
+
+    def lower_bound_of(self, probability: float) -> float | None:
+        """What the share of wins at this probability is at least, one-sided 95 %; None where no bounds are known.
+
+        Linear between the probabilities whose bounds are known, level outside, and never over the probability itself.
+        """
+        if not self.bound_probabilities:
+            return None
+        return min(probability, _interpolated(probability, self.bound_probabilities, self.lower_bounds))
 
     @property
     def break_even(self) -> float:
@@ -119,7 +133,7 @@ def _interpolated(value: float, knots: tuple[float, ...], heights: tuple[float, 
 
 def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
     numbers = dict(content)
-    for name in ("knot_scores", "knot_probabilities"):
+    for name in ("knot_scores", "knot_probabilities", "bound_probabilities", "lower_bounds"):
         numbers[name] = tuple(float(value) for value in numbers.get(name, ()))
     return numbers
 
@@ -127,6 +141,7 @@ def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
 def _check(calibration: Calibration) -> None:
     numbers = [value for value in vars(calibration).values() if isinstance(value, int | float)]
     numbers += [*calibration.knot_scores, *calibration.knot_probabilities]
+    numbers += [*calibration.bound_probabilities, *calibration.lower_bounds]
     if calibration.method not in get_args(Method):
         raise ValueError(f"calibration method {calibration.method!r}: allowed are {', '.join(get_args(Method))}")
     if not all(math.isfinite(value) for value in numbers):
@@ -137,6 +152,7 @@ def _check(calibration: Calibration) -> None:
         raise ValueError(f"calibration slope is {calibration.slope}: it must be positive")
     if calibration.method == "isotonic":
         _check_knots(np.array(calibration.knot_scores), np.array(calibration.knot_probabilities))
+    _check_bounds(np.array(calibration.bound_probabilities), np.array(calibration.lower_bounds))
 
 
 def _check_knots(scores: Floats, probabilities: Floats) -> None:
@@ -146,3 +162,12 @@ def _check_knots(scores: Floats, probabilities: Floats) -> None:
         raise ValueError("calibration knots must rise in score and not fall in probability")
     if probabilities[0] < 0.0 or probabilities[-1] > 1.0:
         raise ValueError("calibration probabilities must lie in 0..1")
+
+
+def _check_bounds(probabilities: Floats, bounds: Floats) -> None:
+    if probabilities.shape != bounds.shape:
+        raise ValueError(f"calibration has {probabilities.size} bound probabilities and {bounds.size} lower bounds")
+    if np.any(np.diff(probabilities) <= 0) or np.any(np.diff(bounds) < 0):
+        raise ValueError("calibration bounds must rise in probability and not fall themselves")
+    if np.any(bounds < 0.0) or np.any(bounds > probabilities) or np.any(probabilities > 1.0):
+        raise ValueError("calibration lower bounds must lie from 0 to their probability, which is at most 1")

@@ -14,6 +14,7 @@ from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.policies.reasons import Reason
+from model_service.policies.sizing import Sized
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Proposal:
         confidence: per side, 0 to 1: calibrated probability of profit, or heuristic in the warm-up.
         none_reason: what to count when `none` is drawn.
         expected_net_return: per side, a fraction; empty in the warm-up.
+        sizing: per side, what its signal asks for; None: the amount is drawn between the strategy's bounds.
     """
 
     policy: str
@@ -54,6 +56,7 @@ class Proposal:
     none_reason: Reason
     model_version: str | None = None
     expected_net_return: Mapping[Side, float] | None = None
+    sizing: Mapping[Side, Sized] | None = None
 
 
 class Policy(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,9 +11,12 @@ from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.models.artifact import LoadedModel
-from model_service.models.decision_rule import action_floor, chosen_sign
+from model_service.models.calibration import Calibration
+from model_service.models.decision_rule import POSITION_SHARE, Acting, DecisionRule
+from model_service.models.kelly import kelly_share, odds
 from model_service.policies.base import ActionProbabilities, Proposal, action_rate
 from model_service.policies.reasons import Reason, ReasonCode
+from model_service.policies.sizing import kelly_stake, sized
 
 SIDES = (Side.BUY, Side.SELL)
 
@@ -20,7 +25,8 @@ class ModelPolicy:
     """One version of a model, deciding.
 
     pi = rate * ((1 - exploration) * chosen + exploration / 2) for each side, so that every side keeps a known, positive
-    probability (METHOD 7).
+    probability (METHOD 7). Which side is chosen, and how much is asked for, follows from the features, the strategy and
+    the version alone, position included: so evaluation can say what another version would have done.
     """
 
     name = "model"
@@ -33,9 +39,10 @@ class ModelPolicy:
         self, strategy: StrategyDefinition, snapshot: MarketSnapshot, features: NDArray[np.float32], tick_seconds: float
     ) -> Proposal:
         """Probabilities for one asset at one tick; both sides in one call of the model."""
-        prediction = self.model.predict_sides(features)
-        floor = action_floor(self.model.break_even, strategy.action_threshold)
-        chosen = chosen_sign(*prediction.probability, floor)
+        prediction, calibration = self.model.predict_sides(features), self.model.calibration
+        probability = dict(zip(SIDES, prediction.probability, strict=True))
+        rule, position_share = Acting.of(strategy).rule(calibration), float(features[POSITION_SHARE])
+        chosen = rule.chosen_sign(*prediction.probability, position_share)
         rate = action_rate(strategy, tick_seconds)
         explore = rate * strategy.exploration_rate / 2.0
         exploit = rate * (1.0 - strategy.exploration_rate)
@@ -43,12 +50,34 @@ class ModelPolicy:
         return Proposal(
             policy=self.name,
             probabilities=ActionProbabilities(by_side[Side.BUY], by_side[Side.SELL]),
-            confidence=dict(zip(SIDES, prediction.probability, strict=True)),
-            none_reason=_why_none(chosen != 0, rate, max(prediction.probability), floor),
+            confidence=probability,
+            none_reason=Reason(ReasonCode.NOT_DRAWN, rate, 1.0)
+            if chosen
+            else _why_none(strategy, calibration, rule, probability, position_share),
             model_version=self.version,
             expected_net_return=dict(zip(SIDES, prediction.expected_net_return, strict=True)),
-        )
+            sizing={
+                side: sized(
+                    strategy, calibration, rule, probability[side],
+                    is_chosen=side.sign == chosen, margin=rule.margin(side.sign, position_share),
+                )
+                for side in SIDES
+            },
+        )  # fmt: skip
 
 
-def _why_none(acts: bool, rate: float, probability: float, floor: float) -> Reason:
-    return Reason(ReasonCode.NOT_DRAWN, rate, 1.0) if acts else Reason(ReasonCode.MODEL_ABSTAINS, probability, floor)
+def _why_none(
+    strategy: StrategyDefinition,
+    calibration: Calibration,
+    rule: DecisionRule,
+    probability: Mapping[Side, float],
+    position_share: float,
+) -> Reason:
+    """Of the better side: its probability and what it had to reach, or the stake where only that was too small."""
+    better = max(SIDES, key=lambda side: probability[side])
+    margin = rule.margin(better.sign, position_share)
+    low = calibration.lower_bound_of(probability[better])
+    if low is not None and rule.base_floor + margin <= probability[better] < rule.floor + margin:
+        stake = kelly_stake(strategy, kelly_share(low, odds(calibration)))
+        return Reason(ReasonCode.STAKE_BELOW_MINIMUM, float(stake), float(strategy.minimum_amount))
+    return Reason(ReasonCode.MODEL_ABSTAINS, probability[better], rule.base_floor + margin)

@@ -22,6 +22,7 @@ class ReasonCode(StrEnum):
     BOOK_STALE = "book_stale"
     INDICATORS_STALE = "indicators_stale"
     MODEL_ABSTAINS = "model_abstains"
+    STAKE_BELOW_MINIMUM = "stake_below_minimum"
     NOT_DRAWN = "not_drawn"
     OPEN_ORDER = "open_order"
     POSITION_LIMIT = "position_limit"

@@ -15,11 +15,10 @@ from model_service.contracts.types import Side
 from model_service.market.funding import funding_cost_percent
 from model_service.market.snapshot import MarketSnapshot
 from model_service.models.features import DecisionContext
-from model_service.policies.base import ActionProbabilities
+from model_service.policies.base import ActionProbabilities, Proposal
+from model_service.policies.sizing import CENT, within_position_limit
 from model_service.services.ports import ExecutionStatistics, OpenOrder
 from model_service.trades.ledger import Lot
-
-CENT = Decimal("0.01")
 
 
 def decision_context(
@@ -91,6 +90,20 @@ def draw(strategy: StrategyDefinition, probabilities: ActionProbabilities, rng: 
     """The amount, then the action. Their order is part of every record: the same seed has to give the same again."""
     amount = draw_amount(strategy, rng)
     return Draw(amount, draw_side(probabilities, rng.random()))
+
+
+def amounts_of(
+    strategy: StrategyDefinition, proposal: Proposal, drawn: Decimal, position_amount: float
+) -> dict[Side, Decimal]:
+    """What a signal of each side asks for, quote currency: `drawn`, or what the policy says within the position limit.
+
+    Off-policy values weigh returns, fractions of the notional, by the probability of the side alone. So an amount may
+    be drawn apart from the side, or follow from what is recorded, but the side must not depend on a draw of it.
+    """
+    if proposal.sizing is None:
+        return dict.fromkeys(Side, drawn)
+    asked = {side: one.amount for side, one in proposal.sizing.items()}
+    return within_position_limit(strategy, asked, position_amount)
 
 
 def draw_side(probabilities: ActionProbabilities, uniform: float) -> Side | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from model_service.config.settings_learning import Sizing
 from model_service.config.strategies import StrategyDefinition
 from model_service.market.snapshot import MarketSnapshot
 from model_service.policies.warmup import WARMUP_INDICATORS
@@ -17,7 +18,10 @@ from model_service.services.guard_readings import GuardReading
 
 
 class DecidingSettings(BaseModel):
-    """All of a strategy that policies and the draw look at; a replay has these and no others."""
+    """All of a strategy that policies and the draw look at; a replay has these and no others.
+
+    What has a default is newer than the first records. A `sizing` of None: models drew their amounts then.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,18 +33,31 @@ class DecidingSettings(BaseModel):
     maximum_amount: Decimal
     exploration_rate: float
     action_threshold: float
+    hysteresis: float = 0.0
+    sizing: Sizing | None = None
+    model_amount: Decimal | None = None
+    kelly_fraction: float = 0.25
+    capital_amount: Decimal | None = None
+    exchange_minimum_amount: Decimal = Decimal(0)
+    maximum_position_amount: Decimal = Decimal("Infinity")
 
 
 MARKET_VALUES = ("book_imbalance", "volatility", "funding_rate", "seconds_to_funding")
 
 
 def decision_evidence(
-    strategy: StrategyDefinition, snapshot: MarketSnapshot, tick_seconds: float, readings: Sequence[GuardReading]
+    strategy: StrategyDefinition,
+    snapshot: MarketSnapshot,
+    tick_seconds: float,
+    readings: Sequence[GuardReading],
+    *,
+    position_amount: float,
 ) -> dict[str, Any]:
-    """As JSON. Numbers of the market are kept in full, since the features are rounded to float32."""
+    """As JSON. Numbers of market and position are kept in full, since the features are rounded to float32."""
     return {
         "settings": strategy.model_dump(mode="json", include=set(DecidingSettings.model_fields)),
         "tick_seconds": tick_seconds,
+        "position_amount": position_amount,
         "market": {
             **_known({name: getattr(snapshot, name) for name in MARKET_VALUES}),
             "indicators": _known({name: snapshot.indicators.get(name, math.nan) for name in WARMUP_INDICATORS}),

@@ -100,7 +100,11 @@ DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
         "May anybody open a position?",
         (ReasonCode.PAUSED, ReasonCode.WARMUP_DISABLED, ReasonCode.WARMUP_EXPIRED),
     ),
-    ("policy", "Does the policy want to trade?", (ReasonCode.MODEL_ABSTAINS, ReasonCode.NOT_DRAWN)),
+    (
+        "policy",
+        "Does the policy want to trade?",
+        (ReasonCode.MODEL_ABSTAINS, ReasonCode.STAKE_BELOW_MINIMUM, ReasonCode.NOT_DRAWN),
+    ),
     ("clock", "Are the market data not ahead of our clock?", (ReasonCode.MARKET_DATA_AHEAD,)),
     ("book", "Is the order book valid and fresh?", (ReasonCode.BOOK_INVALID, ReasonCode.BOOK_STALE)),
     ("indicators", "Are the indicators as of now?", (ReasonCode.INDICATORS_STALE,)),

@@ -67,6 +67,13 @@ def _abstains(value: Number, threshold: Number) -> str:
     return f"the model gave its better side a chance of {chance} of a profit after costs; it acts from {floor} on"
 
 
+def _stake(value: Number, threshold: Number) -> str:
+    return (
+        f"Kelly's stake on the lower bound of the model's probability was {_n(value)} in quote currency; the least "
+        f"amount of a signal is {_n(threshold)}"
+    )
+
+
 def _not_drawn(value: Number, _threshold: Number) -> str:
     share = "an unknown share" if value is None else f"{100 * value:.2f} %"
     return f"acting was not drawn: the signal frequency lets {share} of the ticks act, by chance. No fault"
@@ -151,6 +158,7 @@ TEXTS: Mapping[str, ReasonText] = {
     ReasonCode.BOOK_STALE: ReasonText(_stale_book, "MARKET_DATA_MAX_AGE_SECONDS"),
     ReasonCode.INDICATORS_STALE: ReasonText(_stale_indicators, "MARKET_DATA_INDICATORS_MAX_AGE_BARS"),
     ReasonCode.MODEL_ABSTAINS: ReasonText(_abstains, "MODEL_ACTION_THRESHOLD"),
+    ReasonCode.STAKE_BELOW_MINIMUM: ReasonText(_stake, "MODEL_KELLY_FRACTION"),
     ReasonCode.NOT_DRAWN: ReasonText(_not_drawn, "WARMUP_SIGNAL_FREQUENCY"),
     ReasonCode.OPEN_ORDER: ReasonText(_open_order, "SIGNAL_GENERATION_SKIP_IF_OPEN_ORDER"),
     ReasonCode.POSITION_LIMIT: ReasonText(_position, "TRADING_MAX_POSITION_AMOUNT"),

@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from model_service.models.features import FEATURE_NAMES
 from model_service.policies.base import Policy, Proposal
 from model_service.policies.model import ModelPolicy
 from model_service.policies.warmup import WarmupPolicy
-from model_service.services.decision import Draw, draw
+from model_service.services.decision import amounts_of, draw
 from model_service.services.decision_evidence import DecidingSettings
 from model_service.services.errors import NotFound, Refused
 from model_service.services.ports import ModelFiles, RegistryStore
@@ -138,19 +138,26 @@ def made_again(opening: RecordedOpening, evidence: Mapping[str, Any], policy: Po
     """The decision by `policy` on what was recorded, compared. Raises Refused when the record cannot be read."""
     settings = DecidingSettings.model_validate(evidence["settings"])
     # Only what was recorded is there: a policy that reads another setting fails here instead of reading today's.
-    strategy = StrategyDefinition.model_construct(strategy_id=opening.strategy_id, **dict(settings))
+    known = {**dict(settings), "sizing": settings.sizing or "fixed"}
+    strategy = StrategyDefinition.model_construct(strategy_id=opening.strategy_id, **known)
     market, tick_seconds = _snapshot(opening, evidence["market"]), evidence["tick_seconds"]
     proposal = policy.propose(strategy, market, _vector(opening), tick_seconds)
+    if settings.sizing is None:
+        # Recorded before amounts followed from the model: they were drawn.
+        proposal = replace(proposal, sizing=None)
     drawn = draw(strategy, proposal.probabilities, random.Random(opening.seed))  # noqa: S311 - recorded randomness
+    amounts = amounts_of(strategy, proposal, drawn.amount, evidence.get("position_amount", 0.0))
     refused = tuple(side for side, value in opening.probabilities.items() if value == 0.0 and side is not opening.side)
-    return Replayed(opening, tuple(_compared(opening, proposal, drawn, refused)), refused)
+    return Replayed(opening, tuple(_compared(opening, proposal, drawn.side, amounts[opening.side], refused)), refused)
 
 
-def _compared(opening: RecordedOpening, proposal: Proposal, drawn: Draw, refused: Sequence[Side]) -> Iterator[Compared]:
+def _compared(
+    opening: RecordedOpening, proposal: Proposal, drawn: Side | None, amount: Decimal, refused: Sequence[Side]
+) -> Iterator[Compared]:
     side = opening.side
     yield Compared("policy", opening.policy, proposal.policy)
-    yield Compared("side", side.value, "none" if drawn.side is None else drawn.side.value)
-    yield Compared("amount", f"{opening.amount:f}", f"{drawn.amount:f}")
+    yield Compared("side", side.value, "none" if drawn is None else drawn.value)
+    yield Compared("amount", f"{opening.amount:f}", f"{amount:f}")
     yield Compared("confidence", repr(opening.confidence), repr(proposal.confidence[side]))
     for one, value in opening.probabilities.items():
         again = 0.0 if one in refused else proposal.probabilities.of(one)

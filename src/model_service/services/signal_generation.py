@@ -20,7 +20,7 @@ from model_service.policies.base import ActionProbabilities, Proposal
 from model_service.policies.exit import ExitDecision, decide_exit
 from model_service.policies.exit_state import ExitState, current
 from model_service.policies.reasons import Reason, ReasonCode
-from model_service.services.decision import decision_context, draw
+from model_service.services.decision import amounts_of, decision_context, draw
 from model_service.services.decision_evidence import decision_evidence
 from model_service.services.decision_failures import DecisionFailures
 from model_service.services.guard_readings import guard_readings
@@ -274,8 +274,9 @@ class SignalGenerator:
         rng = random.Random(tick.seed)  # noqa: S311 - recorded randomness, not secrecy
         proposal = policy.propose(tick.strategy, tick.snapshot, tick.features, self._limits.tick_seconds)
         drew = draw(tick.strategy, proposal.probabilities, rng)
-        amount, drawn = drew.amount, drew.side
-        requests = self._requests(tick, amount, decided.position_limits)
+        drawn, position = drew.side, float(tick.position_quantity) * tick.snapshot.price
+        amounts = amounts_of(tick.strategy, proposal, drew.amount, position)
+        requests = self._requests(tick, amounts, position, decided.position_limits)
         refused = {side: reason for side, one in requests.items() if (reason := refuse_opening(one)) is not None}
         allowed = proposal.probabilities.masked(refused)
         if drawn is None or drawn in refused:
@@ -289,10 +290,12 @@ class SignalGenerator:
                 drawn,
                 proposal,
                 allowed,
-                amount,
+                amounts[drawn],
                 self._identifiers.new(),
                 expiry_seconds=self._limits.expiry_seconds,
-                evidence=decision_evidence(tick.strategy, tick.snapshot, self._limits.tick_seconds, readings),
+                evidence=decision_evidence(
+                    tick.strategy, tick.snapshot, self._limits.tick_seconds, readings, position_amount=position
+                ),
             )
         )
         return None
@@ -304,10 +307,9 @@ class SignalGenerator:
         return self._buckets[strategy_id]
 
     def _requests(
-        self, tick: Tick, amount: Decimal, position_limits: Mapping[str, float]
+        self, tick: Tick, amounts: Mapping[Side, Decimal], position: float, position_limits: Mapping[str, float]
     ) -> dict[Side, OpeningRequest]:
         """What the guards look at, for each side."""
-        position = float(tick.position_quantity) * tick.snapshot.price
         tokens = self._bucket(tick.strategy.strategy_id).available(tick.now)
         return {
             side: OpeningRequest(
@@ -315,7 +317,7 @@ class SignalGenerator:
                 limits=self._limits.guards,
                 snapshot=tick.snapshot,
                 side=side,
-                amount=amount,
+                amount=amounts[side],
                 position_amount=position,
                 open_orders=tick.orders,
                 tokens=tokens,

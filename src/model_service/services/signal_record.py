@@ -87,6 +87,8 @@ def opening_signal(
     funding = funding_costs(tick.snapshot, tick.strategy.horizon_seconds)
     if funding:
         metadata["funding_cost_percent"] = funding[side]
+    if proposal.sizing is not None:
+        metadata["sizing"] = proposal.sizing[side].message()
     return _signal(
         tick,
         side,
