@@ -300,6 +300,8 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
     "model_type": st.just("xgboost"),
     "retrain_after_outcomes": st.integers(1, 10**6),
     "minimum_dataset_size": st.integers(500, 10**6),
+    "sizing": st.sampled_from(["fixed", "confidence"]),  # kelly asks for a capital too
+    "model_amount": st.just(Decimal(100)) | st.just("none"),
 }
 
 
