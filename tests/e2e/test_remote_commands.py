@@ -29,6 +29,14 @@ async def test_a_service_without_versions_says_so(open_folder: Path) -> None:
             0,
             ["momentum_v1: warmup, version none; 0 signals, 0 fills, 0 outcomes", "training: none"],
         ), errors
+        shown = "momentum_v1: enabled, warmup; BTCUSDT\n"
+        assert await ask(service.port, "strategies", "list") == (0, shown, "")
+        code, output, errors = await ask(service.port, "strategies", "show", "momentum_v1")
+        assert (code, output.splitlines()[0]) == (0, "momentum_v1: enabled; trades BTCUSDT"), errors
+        assert 'assets = ["BTCUSDT"]  (default)' in output.splitlines()
+        assert (await ask(service.port, "strategies", "show", "nobody"))[0] == 3
+        code, output, errors = await ask(service.port, "strategies", "reload")
+        assert (code, output, "TRADING_STRATEGIES_FILE is not set" in errors) == (7, "", True)
         assert await ask(service.port, "models", "list") == (0, "no versions yet\n", "")
         assert await ask(service.port, "signals", "list") == (0, "no signals yet\n", "")
         code, output, errors = await ask(service.port, "models", "show", "v9")

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from model_service.config.clock import SeededIdentifiers
 from model_service.config.strategy_file import ConfiguredStrategy
@@ -390,11 +391,16 @@ async def test_positions_of_a_strategy_that_was_taken_away_are_closed_and_nothin
     assert not [one for one in store.signals if one.intent == "open" and one.signal.strategy_id == "gone"]
 
 
-async def test_a_position_without_a_market_asks_for_one() -> None:
+async def test_a_position_without_a_market_asks_for_one_and_is_told_of_once() -> None:
     store = FakeStore(lots={("gone", "XRPUSDT"): [held()]})
     source = generator(store, strategy())
-    await source.step(NOON)
+    with capture_logs() as logs:
+        await run(source, 3)
+        store.lots = {}
+        await source.step(NOON + timedelta(seconds=20))
     assert source.missing_markets == {"XRPUSDT"}
+    said = [one["positions"] for one in logs if one["event"] == "positions_left"]
+    assert said == [[["gone", "XRPUSDT"]], []]
 
 
 async def test_taking_a_strategy_away_and_adding_it_again_does_not_fill_its_bucket() -> None:

@@ -14,13 +14,19 @@ def status_lines(strategies: Answer, training: Answer, health: Answer, readiness
     for row in strategies["strategies"]:
         counts = row["counts"]
         yield (
-            f"{row['strategy_id']}: {row['mode']}, version {row.get('active_version') or 'none'}; "
+            f"{row['strategy_id']}: {_state(row)}, version {row.get('active_version') or 'none'}; "
             f"{counts['signals']} signals, {counts['fills']} fills, {counts['outcomes']} outcomes"
         )
     current = training.get("current_training")
     yield f"training: {current['progress_percent']:.0f} %" if current else "training: none"
     yield from (f"not ready: {reason}" for reason in readiness["reasons"])
     yield from (f"notice: {notice}" for notice in health["notices"])
+
+
+def _state(row: Answer) -> str:
+    """Its mode; of a strategy that is not asked, why."""
+    state: str = row["state"]
+    return row["mode"] if state == "enabled" else state
 
 
 def cause(error: OSError) -> str:

@@ -150,7 +150,7 @@ class PostgresDecisionStore:
     ) -> None:
         """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it."""
         self._first = signals[0] if signals else None
-        writes = [
+        writes: list[tuple[str, Sequence[Sequence[object]]]] = [
             (INSERT_SIGNAL, [_signal_row(decided) for decided in signals]),
             (INSERT_NONE, [_none_row(draw) for draw in nones]),
             (COUNT_SILENCE, [_count_columns(silent)] if silent else []),

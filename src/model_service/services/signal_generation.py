@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import structlog
+
 from model_service.config.clock import Identifiers
 from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
@@ -40,6 +42,7 @@ from model_service.services.roster import StrategyRoster
 from model_service.services.signal_record import Tick, exit_signal, none_draw, opening_signal
 from model_service.trades.ledger import Lot
 
+log = structlog.get_logger()
 EXIT_LOOK_SECONDS = 1.0
 """Between two ticks exits are looked at this often: a strategy that ticks once an hour has stops all the same."""
 NO_STATISTICS = ExecutionStatistics(math.nan, math.nan, math.nan, math.nan)
@@ -105,6 +108,7 @@ class SignalGenerator:
         self._statistics_due: datetime | None = None
         self._in_doubt: _Pass | None = None
         self.missing_markets: set[str] = set()
+        self._left: list[PositionKey] = []
         self.ticks = 0
         self.signals = 0
         self.model_signals = 0
@@ -156,7 +160,11 @@ class SignalGenerator:
     def _close_what_was_left(self, decided: _Pass) -> None:
         """Exits of positions that no tick looks at: their strategy, or their asset in it, was taken away."""
         ticking = {(strategy.strategy_id, asset) for strategy in decided.strategies for asset in strategy.assets}
-        for strategy_id, asset in sorted(key for key, lots in decided.lots.items() if lots and key not in ticking):
+        left = sorted(key for key, lots in decided.lots.items() if lots and key not in ticking)
+        if left != self._left:
+            log.info("positions_left", positions=[list(key) for key in left])
+            self._left = left
+        for strategy_id, asset in left:
             strategy = self._roster.for_exits(strategy_id)
             if asset not in decided.snapshots:
                 self.missing_markets.add(asset)
