@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from model_service.contracts.types import Side
 from model_service.learning.evaluation import evaluate
+from model_service.learning.gate import judge
 from model_service.models.decision_rule import POSITION_SHARE, Acting, DecisionRule
 from model_service.models.features import FEATURE_NAMES
 from model_service.policies.reasons import Reason, ReasonCode
@@ -104,6 +105,10 @@ def test_a_candidate_is_judged_with_the_margin_that_it_would_have() -> None:
     assert not reluctant.taken[against].any()
     assert np.array_equal(free.taken[~against], reluctant.taken[~against])
     assert reluctant.off_policy.per_trade_ess < free.off_policy.per_trade_ess
+    said = [
+        [one.detail for one in judge(found, 0.75) if one.condition == "trades taken"] for found in (free, reluctant)
+    ]
+    assert ["against the position" in detail for (detail,) in said] == [False, True]
 
 
 def test_kelly_enters_what_a_candidate_is_judged_by() -> None:

@@ -65,6 +65,7 @@ class Evaluation:
         decisions_changed: rows where the native model would decide otherwise than the served one, and not only because
             two scores, or a score and the floor, are the same but for rounding.
         action_floor: the probability from which it acts.
+        hysteresis: what it needs more to act against the position of the row.
         horizon_us: H, microseconds.
         off_policy: what it would earn, by the recorded propensities.
         comparison: how it stands to the version that speaks now; None when none does.
@@ -78,6 +79,7 @@ class Evaluation:
     parity_gap: float
     decisions_changed: int
     action_floor: float
+    hysteresis: float
     horizon_us: int
     off_policy: OffPolicyValue
     comparison: Comparison | None
@@ -135,6 +137,7 @@ def evaluate(
         parity_gap=float(np.max(gaps, initial=0.0)),
         decisions_changed=_decisions_changed(judged.calibration, chosen, native_own, native_other, test, rule),
         action_floor=rule.floor,
+        hysteresis=rule.hysteresis,
         horizon_us=judged.horizon_us,
         off_policy=off_policy_value(draws, judged.exploration_rate, judged.horizon_us),
         comparison=None if incumbent is None else compare(incumbent, test, chosen, judged.acting, judged.horizon_us),

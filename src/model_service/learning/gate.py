@@ -44,6 +44,8 @@ def _enough(evaluation: Evaluation) -> list[GateCondition]:
     horizons = float(times_us[-1]) / evaluation.horizon_us if len(times_us) else 0.0
     blocks = len(np.unique(times_us * BLOCKS // max(int(times_us[-1]) + 1, 1))) if len(times_us) else 0
     floor = f"probability at least {evaluation.action_floor:.3f} and the better side, as logged"
+    if evaluation.hysteresis:
+        floor += f"; {evaluation.hysteresis:.3f} more against the position"
     return [
         _at_least(1, "test rows", len(labels), LEAST_TEST_ROWS),
         _at_least(1, "test rows of the rarer class", rarer, LEAST_ROWS_PER_CLASS),
