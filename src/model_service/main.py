@@ -229,7 +229,7 @@ def http_server(service: Service, key: str) -> uvicorn.Server:
     from model_service.api.server import QuietServer
 
     parts = service.parts
-    asked = (parts.explanations, parts.replays, parts.quality)
+    asked = (parts.explanations, parts.replays, parts.quality, parts.version_files)
     return QuietServer.of(parts.database, parts.operations, service, *asked, key, parts.clock)
 
 

@@ -104,6 +104,7 @@ async def test_models_are_listed_newest_first_with_what_is_known_of_their_qualit
         "is_warmup_mode": False,
         "gate_passed": True,
         "feature_set": "f1-00000000",
+        "files_removed_at": None,
         "rejection": None,
         "quality_metrics_summary": {
             "accuracy": 0.8, "accuracy_lower": 0.76, "accuracy_upper": 0.84, "sharpe_ratio": 1.5,

@@ -23,6 +23,7 @@ from model_service.services.replay import Replayed
 from model_service.services.roster import StrategyRoster
 from model_service.services.strategy_changes import StrategyChange
 from model_service.services.strategy_view import StrategyView, strategy_view
+from model_service.services.version_files import Verification
 
 KEY = "correct horse battery staple"
 AUTHORISED = {"X-API-Key": KEY}
@@ -42,8 +43,17 @@ class FakeOperations:
     roster: StrategyRoster = field(default_factory=lambda: StrategyRoster([]))
     calls: list[tuple[object, ...]] = field(default_factory=list)
 
-    async def activate(self, version: str, *, strategy_id: str | None, force: bool, actor: str, reason: str) -> None:
-        self._record("activate", version, strategy_id, force, actor, reason)
+    async def activate(
+        self,
+        version: str,
+        *,
+        strategy_id: str | None,
+        force: bool,
+        actor: str,
+        reason: str,
+        expected: str | None = None,
+    ) -> None:
+        self._record("activate", version, strategy_id, force, actor, reason, *([expected] if expected else []))
 
     async def request_training(
         self, strategy_id: str, training_type: TrainingType, *, actor: str
@@ -57,9 +67,11 @@ class FakeOperations:
     async def resume(self, strategy_id: str, actor: str, reason: str) -> None:
         self._record("resume", strategy_id, actor, reason)
 
-    async def rollback(self, strategy_id: str, actor: str, reason: str) -> str:
-        self._record("rollback", strategy_id, actor, reason)
-        return "v1"
+    async def rollback(
+        self, strategy_id: str, actor: str, reason: str, *, to: str | None = None, expected: str | None = None
+    ) -> str:
+        self._record("rollback", strategy_id, actor, reason, *([to, expected] if to or expected else []))
+        return to or "v1"
 
     async def reload_strategies(self, actor: str) -> Sequence[StrategyChange]:
         self._record("reload_strategies", actor)
@@ -132,6 +144,17 @@ class FakeLive:
         return self.report
 
 
+class FakeVerifications:
+    """Answers with what the test sets, an error included."""
+
+    found: Verification | Exception | None = None
+
+    async def verify(self, version: str) -> Verification:
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found or Verification(version, "intact", ())
+
+
 def unreachable_database() -> Database:
     """A Database that was never opened: each use says that it is away."""
     return Database(DatabaseAddress("192.0.2.1", 5432, "nowhere", "nobody"))
@@ -144,6 +167,7 @@ def make_app(
     explanations: FakeExplanations | None = None,
     replays: FakeReplays | None = None,
     live: FakeLive | None = None,
+    verifications: FakeVerifications | None = None,
 ) -> FastAPI:
     """The application with fakes in the places that a test does not fill."""
     return create_app(
@@ -153,6 +177,7 @@ def make_app(
         explanations=explanations or FakeExplanations(),
         replays=replays or FakeReplays(),
         live=live or FakeLive(),
+        verifications=verifications or FakeVerifications(),
         api_key=KEY,
         clock=VirtualClock(NOW),
     )

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from model_service.learning.run import train_candidate
+from model_service.models.features import FEATURE_NAMES
 from model_service.models.job import Candidate
 from model_service.models.verdict import rejection, shortfalls
 from tests.support.training_rows import blank_rows, imbalance_rows, training_job, training_strategy
@@ -45,6 +46,9 @@ def version_answer(*, good: bool = True, **changes: Any) -> dict[str, Any]:
         "report": made.report,
         "gate": [condition.model_dump() for condition in made.gate],
         "quality_metrics": _metrics(made),
+        "files_removed_at": None,
+        "features": list(FEATURE_NAMES),
+        "activations": [],
     }
     return {**answer, **changes}
 

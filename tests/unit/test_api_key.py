@@ -13,6 +13,7 @@ from tests.support.api import (
     FakeLive,
     FakeOperations,
     FakeReplays,
+    FakeVerifications,
     client_of,
     make_app,
     unreachable_database,
@@ -25,6 +26,9 @@ CLOSED = [
     ("POST", "/api/v1/models/v1"),
     ("POST", "/api/v1/models/v1/activate"),
     ("GET", "/api/v1/models/v1/metrics"),
+    ("GET", "/api/v1/models/v1/verification"),
+    ("GET", "/api/v1/activations"),
+    ("GET", "/api/v1/strategies/momentum/activations"),
     ("GET", "/api/v1/training/status"),
     ("POST", "/api/v1/training/trigger"),
     ("GET", "/api/v1/training/runs"),
@@ -97,6 +101,7 @@ async def test_a_key_beyond_ascii_works() -> None:
         explanations=FakeExplanations(),
         replays=FakeReplays(),
         live=FakeLive(),
+        verifications=FakeVerifications(),
         api_key="ключ",
         clock=SystemClock(),
     )
@@ -127,6 +132,7 @@ def test_an_empty_key_is_refused_at_the_start() -> None:
             explanations=FakeExplanations(),
             replays=FakeReplays(),
             live=FakeLive(),
+            verifications=FakeVerifications(),
             api_key="",
             clock=SystemClock(),
         )

@@ -7,6 +7,7 @@ from starlette.middleware import Middleware
 
 from model_service import __version__
 from model_service.api import (
+    activations,
     dead_letters,
     documentation,
     models,
@@ -20,7 +21,7 @@ from model_service.api import (
 from model_service.api.auth import RequireApiKey, documented_key
 from model_service.api.middleware import BodyLimit, LastResort, SecurityHeaders
 from model_service.api.parameters import Context
-from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays
+from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays, Verifications
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -33,6 +34,7 @@ def create_app(
     explanations: Explanations,
     replays: Replays,
     live: LiveView,
+    verifications: Verifications,
     api_key: str,
     clock: Clock,
 ) -> FastAPI:
@@ -45,6 +47,7 @@ def create_app(
         explanations: asks models for their reasons.
         replays: makes decisions again.
         live: says how good active versions are.
+        verifications: reads the files of versions.
         api_key: what X-API-Key must hold.
         clock: the present moment of answers.
 
@@ -67,9 +70,9 @@ def create_app(
             Middleware(BodyLimit),
         ],
     )
-    app.state.context = Context(database, operations, health, clock, explanations, replays, live)
+    app.state.context = Context(database, operations, health, clock, explanations, replays, live, verifications)
     app.include_router(operational.router)
-    for part in (models, training, strategies, quality, signals, dead_letters):
+    for part in (activations, models, training, strategies, quality, signals, dead_letters):
         app.include_router(part.router, dependencies=[Security(documented_key)])
     problems.install(app)
     documentation.install(app)

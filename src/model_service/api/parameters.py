@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
-from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays
+from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays, Verifications
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -26,6 +26,7 @@ class Context:
     explanations: Explanations
     replays: Replays
     live: LiveView
+    verifications: Verifications
 
 
 async def _context(request: Request) -> Context:
@@ -59,6 +60,16 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="Rows at most.")]
 Offset = Annotated[int, Query(ge=0, description="Rows to pass over.")]
 StrategyFilter = Annotated[Text | SkipJsonSchema[None], Query(description="Only of this strategy.")]
 VERSION_PATTERN = r"^v\d+(\.\d+)?$"
+ExpectedVersion = Annotated[str, StringConstraints(pattern=r"^(v\d+(\.\d+)?|none)$")]
+Actor = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_storable)]
+IfMatch = Annotated[
+    str | SkipJsonSchema[None],
+    Header(
+        alias="If-Match",
+        pattern=r'^"?(v\d+(\.\d+)?|none)"?$',
+        description="The version that has to be active until then, `none` for no version; as `expected_version`.",
+    ),
+]
 Version = Annotated[str, Path(pattern=VERSION_PATTERN, description="Version: vN, or vN.M for an increment of vN.")]
 StrategyId = Annotated[Text, Path(description="Name of a strategy.")]
 DEFAULT_LIMIT = 100

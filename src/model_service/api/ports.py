@@ -14,6 +14,7 @@ from model_service.services.live_state import LiveQuality
 from model_service.services.replay import Replayed
 from model_service.services.strategy_changes import StrategyChange
 from model_service.services.strategy_view import StrategyView
+from model_service.services.version_files import Verification
 
 TrainingType = Literal["full", "incremental"]
 RequestState = Literal["triggered", "queued"]
@@ -25,8 +26,20 @@ class Operations(Protocol):
     All may raise `services.errors.OperationRefused` and its subclasses, and `DatabaseUnavailable`.
     """
 
-    async def activate(self, version: str, *, strategy_id: str | None, force: bool, actor: str, reason: str) -> None:
-        """Make `version` the active one; `force` passes over the gate. None means the strategy of the version."""
+    async def activate(
+        self,
+        version: str,
+        *,
+        strategy_id: str | None,
+        force: bool,
+        actor: str,
+        reason: str,
+        expected: str | None = None,
+    ) -> None:
+        """Make `version` the active one; `force` passes over the gate. None means the strategy of the version.
+
+        `expected`: the version that has to be active until then, NOBODY for none.
+        """
         ...
 
     async def request_training(
@@ -51,8 +64,10 @@ class Operations(Protocol):
         """A strategy as it is in force, with where each value came from."""
         ...
 
-    async def rollback(self, strategy_id: str, actor: str, reason: str) -> str:
-        """Activate the version before the active one; returns the version that is active now."""
+    async def rollback(
+        self, strategy_id: str, actor: str, reason: str, *, to: str | None = None, expected: str | None = None
+    ) -> str:
+        """Activate the version before the active one, or `to`; returns the version that is active now."""
         ...
 
     def next_scheduled(self, strategy_id: str | None) -> datetime | None:
@@ -85,6 +100,14 @@ class LiveView(Protocol):
 
     def drift(self, strategy_id: str) -> DriftReport | None:
         """How far recent features are from its training rows; None before the first look."""
+        ...
+
+
+class Verifications(Protocol):
+    """Reads every file of a version beside the event loop, and changes nothing."""
+
+    async def verify(self, version: str) -> Verification:
+        """How the files stand to what was judged; may raise `services.errors.OperationRefused`."""
         ...
 
 

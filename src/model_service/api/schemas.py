@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from model_service.api.parameters import Reason, Text
+from model_service.api.parameters import VERSION_PATTERN, Actor, ExpectedVersion, Reason, Text
 
 ModelType = Literal["xgboost", "random_forest", "logistic_regression", "sgd_classifier"]
 MetricType = Literal["classification", "regression", "trading_performance"]
@@ -131,6 +131,9 @@ class ModelVersionSummary(Body):
     is_warmup_mode: bool
     gate_passed: bool
     feature_set: str
+    files_removed_at: datetime | None = Field(
+        default=None, description="When retention removed its files; such a version cannot speak again."
+    )
     rejection: str | None = Field(description="Why the gate refused it, in short; null when it passed.")
     quality_metrics_summary: QualityMetricsSummary
 
@@ -182,6 +185,31 @@ class GateCondition(Body):
     detail: str = ""
 
 
+class Activation(Body):
+    """A version that took the word. Both versions are null where the warm-up spoke."""
+
+    activation_id: int
+    strategy_id: str | None = Field(description="null: a general model, for strategies without a version of their own.")
+    version: str | None
+    previous_version: str | None
+    actor: str = Field(description="`service`, `http`, or `http:NAME` where the request named somebody.")
+    reason: str
+    forced: bool = Field(description="Although the gate had refused it.")
+    activated_at: datetime
+    evidence: Annotated[dict[str, Any] | None, Finite] = Field(
+        description="The numbers behind a change by the service."
+    )
+
+
+class ActivationList(Body):
+    """Activations, newest first."""
+
+    activations: list[Activation]
+    total: int
+    limit: int
+    offset: int
+
+
 class ModelVersionDetail(ModelVersionSummary):
     """A version with all that is known of it."""
 
@@ -191,6 +219,29 @@ class ModelVersionDetail(ModelVersionSummary):
     gate: list[GateCondition]
     shortfalls: list[str] = Field(description="A sentence for each condition that is not met: by how much it missed.")
     quality_metrics: list[QualityMetric]
+    features: list[str] | None = Field(description="Names of its feature set, in order; null for a set long forgotten.")
+    activations: list[Activation] = Field(description="When it took the word, newest first, 100 at most.")
+
+
+class FileVerification(Body):
+    """A file as it lies there now, against what was judged. What could not be found or read is null."""
+
+    name: str
+    state: Literal["intact", "differs", "missing", "unreadable"]
+    recorded_sha256: str
+    recorded_bytes: int | None = Field(description="null for versions from before sizes were kept.")
+    found_sha256: str | None
+    found_bytes: int | None
+    fault: str | None = Field(description="What is wrong, in words; null when nothing is.")
+
+
+class ModelVerification(Body):
+    """Every file of a version, read now."""
+
+    version: str
+    state: Literal["intact", "damaged", "removed"] = Field(description="removed: by retention.")
+    files_removed_at: datetime | None
+    files: list[FileVerification]
 
 
 class ModelMetrics(Body):
@@ -207,6 +258,12 @@ class ActivationRequest(Body):
     strategy_id: Text | None = None
     force: StrictBool = Field(default=False, description="Activate although the gate refused it; recorded as forced.")
     reason: Reason | None = Field(default=None, description="For the audit log.")
+    actor: Actor | None = Field(default=None, description="Who asks, by name; kept with the activation.")
+    expected_version: ExpectedVersion | None = Field(
+        default=None,
+        description="The version that has to be active until then, `none` for no version; 409 with the one that is. "
+        "The header If-Match says the same.",
+    )
 
 
 class CurrentTraining(Body):
@@ -366,6 +423,16 @@ class ChangeRequest(Body):
     """Why a person changes something; kept in the audit log."""
 
     reason: Reason
+
+
+class RollbackRequest(ChangeRequest):
+    """To which version, and why."""
+
+    version: Annotated[str, Field(pattern=VERSION_PATTERN)] | None = Field(
+        default=None, description="Any earlier version of the strategy; left out, the one that spoke before."
+    )
+    actor: Actor | None = Field(default=None, description="Who asks, by name; kept with the activation.")
+    expected_version: ExpectedVersion | None = Field(default=None, description="As for an activation.")
 
 
 class RollbackResult(Body):

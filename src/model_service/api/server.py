@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from fastapi import FastAPI
 
 from model_service.api.app import create_app
-from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays
+from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays, Verifications
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -25,6 +26,7 @@ class QuietServer(uvicorn.Server):
         explanations: Explanations,
         replays: Replays,
         live: LiveView,
+        verifications: Verifications,
         key: str,
         clock: Clock,
     ) -> QuietServer:
@@ -36,10 +38,16 @@ class QuietServer(uvicorn.Server):
             explanations=explanations,
             replays=replays,
             live=live,
+            verifications=verifications,
             api_key=key,
             clock=clock,
         )
-        return cls(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2))
+        return cls(cls.quiet(app))
+
+    @staticmethod
+    def quiet(app: FastAPI) -> uvicorn.Config:
+        """uvicorn's settings for `app`, without logs of its own."""
+        return uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,14 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic.json_schema import SkipJsonSchema
 
+from model_service.api.activations import expectation, named
 from model_service.api.auth import ACTOR
 from model_service.api.decisions import LONGEST, DecisionReasons, answer, span
 from model_service.api.documentation import errors
-from model_service.api.parameters import Asset, Context, GivenContext, Moment, StrategyId
+from model_service.api.parameters import Asset, Context, GivenContext, IfMatch, Moment, StrategyId
 from model_service.api.schemas import (
     ChangedValue,
     ChangeRequest,
     ReloadResult,
+    RollbackRequest,
     RollbackResult,
     Strategy,
     StrategyChangeDetail,
@@ -68,10 +70,18 @@ async def resume_strategy(context: GivenContext, strategy_id: StrategyId, reques
     return await _known(context, strategy_id)
 
 
-@router.post("/{strategy_id}/rollback", summary="Put the version before back", responses=CHANGE_ERRORS)
-async def roll_back_strategy(context: GivenContext, strategy_id: StrategyId, request: ChangeRequest) -> RollbackResult:
-    """Answers with the version that is active now."""
-    version = await context.operations.rollback(strategy_id, ACTOR, request.reason)
+@router.post("/{strategy_id}/rollback", summary="Put an earlier version back", responses=CHANGE_ERRORS)
+async def roll_back_strategy(
+    context: GivenContext, strategy_id: StrategyId, request: RollbackRequest, if_match: IfMatch = None
+) -> RollbackResult:
+    """The one that spoke before, or any that is named. Answers with the version that is active now."""
+    version = await context.operations.rollback(
+        strategy_id,
+        named(request.actor),
+        request.reason,
+        to=request.version,
+        expected=expectation(request.expected_version, if_match),
+    )
     return RollbackResult(strategy_id=strategy_id, version=version)
 
 

@@ -8,8 +8,9 @@ from model_service.cli.configuration import config_app
 from model_service.cli.database import db_app
 from model_service.cli.dead_letters import dlq_app
 from model_service.cli.demo import demo
+from model_service.cli.models import models_app
 from model_service.cli.quality import quality
-from model_service.cli.remote import models_app, status
+from model_service.cli.remote import status
 from model_service.cli.run import run
 from model_service.cli.signals import signals_app
 from model_service.cli.strategies import strategies_app
@@ -28,7 +29,7 @@ app.command()(status)
 app.command()(why)
 app.command()(quality)
 app.command()(train)
-app.add_typer(models_app, name="models", help="Versions: list, show, promote, roll back.")
+app.add_typer(models_app, name="models", help="Versions: list, show, diff, history, verify, promote, rollback.")
 app.add_typer(signals_app, name="signals", help="Signals: list, show, explain.")
 app.add_typer(strategies_app, name="strategies", help="Strategies: check a file, list, show, reload.")
 app.add_typer(db_app, name="db", help="The schema in PostgreSQL: up, down, status, sql.")

@@ -76,10 +76,10 @@ INSERT_ACTIVATION = """
 LOST_FOR_QUALITY = """
     SELECT lost.version FROM (
         SELECT previous_version AS version, max(activation_id) AS activation_id FROM model_service.activations
-        WHERE strategy_id = $1 AND reason = $2 AND previous_version IS NOT NULL GROUP BY previous_version) AS lost
+        WHERE coalesce(strategy_id, '') = $1 AND reason = $2 AND previous_version IS NOT NULL GROUP BY previous_version) AS lost
     WHERE NOT EXISTS (
         SELECT FROM model_service.activations AS later
-        WHERE later.strategy_id = $1 AND later.version = lost.version AND later.activation_id > lost.activation_id
+        WHERE coalesce(later.strategy_id, '') = $1 AND later.version = lost.version AND later.activation_id > lost.activation_id
           AND later.actor <> 'service')
 """
 HAS_SPOKEN = "SELECT EXISTS (SELECT FROM model_service.activations WHERE version = $1)"
@@ -98,7 +98,7 @@ TRANSITION = """
 CANDIDATES = """
     SELECT count(*) FROM model_service.model_versions AS v WHERE v.strategy_id = $1 AND v.trained_at > coalesce(
         (SELECT max(activated_at) FROM model_service.activations
-         WHERE strategy_id = $1 AND version IS NOT NULL AND reason = $2),
+         WHERE coalesce(strategy_id, '') = $1 AND version IS NOT NULL AND reason = $2),
         '-infinity')
 """
 AUDIT = """
