@@ -76,11 +76,12 @@ INSERT_ACTIVATION = """
 LOST_FOR_QUALITY = """
     SELECT lost.version FROM (
         SELECT previous_version AS version, max(activation_id) AS activation_id FROM model_service.activations
-        WHERE coalesce(strategy_id, '') = $1 AND reason = $2 AND previous_version IS NOT NULL GROUP BY previous_version) AS lost
+        WHERE coalesce(strategy_id, '') = $1 AND reason = $2 AND previous_version IS NOT NULL
+        GROUP BY previous_version) AS lost
     WHERE NOT EXISTS (
         SELECT FROM model_service.activations AS later
-        WHERE coalesce(later.strategy_id, '') = $1 AND later.version = lost.version AND later.activation_id > lost.activation_id
-          AND later.actor <> 'service')
+        WHERE coalesce(later.strategy_id, '') = $1 AND later.version = lost.version
+          AND later.activation_id > lost.activation_id AND later.actor <> 'service')
 """
 HAS_SPOKEN = "SELECT EXISTS (SELECT FROM model_service.activations WHERE version = $1)"
 IN_MODE_SINCE = "SELECT strategy_id, since FROM model_service.strategy_modes"
