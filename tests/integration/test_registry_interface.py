@@ -37,7 +37,8 @@ async def serving(house: House, database: Database) -> AsyncIterator[int]:
     """The house over HTTP on a port of its own."""
     app = create_app(
         database=database, operations=house.operations, health=FakeHealth(), explanations=FakeExplanations(),
-        replays=FakeReplays(), live=FakeLive(), verifications=keeper(house, database), api_key=KEY, clock=VirtualClock(NOON),
+        replays=FakeReplays(), live=FakeLive(), verifications=keeper(house, database),
+        api_key=KEY, clock=VirtualClock(NOON),
     )  # fmt: skip
     listener = bind("127.0.0.1", 0)
     server = QuietServer(QuietServer.quiet(app))
