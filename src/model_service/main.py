@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import secrets
 import signal
 import socket
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +41,7 @@ from model_service.database.decisions import PostgresDecisionStore
 from model_service.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from model_service.database.executions import ExecutionStore
 from model_service.database.live_quality import PostgresQualityStore
+from model_service.database.loss_levels import PostgresLossStore
 from model_service.database.model_files import ModelFolder
 from model_service.database.outbox import Outbox
 from model_service.database.outcomes import PostgresOutcomeStore
@@ -57,16 +60,20 @@ from model_service.messaging.postgres import PostgresTransport
 from model_service.messaging.transport import Transport
 from model_service.models.features import FEATURE_NAMES
 from model_service.models.job import DatabaseCoordinates
+from model_service.policies.exit import LargestOrder
 from model_service.publishers.signal_publisher import PUBLISHER_ROLE, SignalPublisher
 from model_service.publishers.webhook import Webhook
 from model_service.runtime import Parts, Service
 from model_service.services.alerts import NoAlerts
 from model_service.services.asset_watch import AssetWatch
 from model_service.services.balance_assets import BalanceAssets
+from model_service.services.balances import BalanceReader
+from model_service.services.conditions import OpeningConditions
 from model_service.services.explanations import Explanations
 from model_service.services.fallback import Fallback
 from model_service.services.guards import GuardLimits
 from model_service.services.labelling import Labeller
+from model_service.services.loss_limit import LossLimits, LossWatch
 from model_service.services.market_watch import MarketWatch
 from model_service.services.markets import Markets
 from model_service.services.modes import Modes
@@ -75,6 +82,7 @@ from model_service.services.quality import QualityLimits, QualityWatch
 from model_service.services.replay import Replays
 from model_service.services.retention import Retention
 from model_service.services.roster import StrategyRoster
+from model_service.services.shared_limits import SharedLimits
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from model_service.services.strategy_control import StrategyControl, StrategySource
 from model_service.services.training import TrainingLimits, TrainingService
@@ -320,7 +328,9 @@ def _parts(
     control = StrategyControl(roster, source, text, PostgresStrategyStore(database), modes, training, markets)
     found = BalanceAssets(_balances(settings, database), settings.trading_quote_currency)
     shared = _shared_tables(settings, database)
-    decisions = PostgresDecisionStore(database, shared)
+    decisions = PostgresDecisionStore(database, shared, shared_limits(settings))
+    losses = PostgresLossStore(database)
+    conditions = OpeningConditions(losses, _loss_watch(settings, losses), _balance_reader(shared))
     return Parts(
         settings=settings,
         roster=roster,
@@ -335,7 +345,10 @@ def _parts(
         files=files,
         version_files=VersionFiles(records, registry, files, retention),
         modes=modes,
-        generator=SignalGenerator(roster, markets, modes, decisions, identifiers, _generation_limits(settings, seed)),
+        generator=SignalGenerator(
+            roster, markets, modes, decisions, identifiers, _generation_limits(settings, seed), conditions
+        ),
+        conditions=conditions,
         publisher=SignalPublisher(Outbox(database, PUBLISHER_ROLE), transport),
         executions=_execution_consumer(settings, transport, database, office),
         fills=FillDeriver(ExecutionStore(database)),
@@ -357,7 +370,7 @@ def _parts(
             alerts,
         ),
         webhook=webhook,
-        operations=ServiceOperations(modes, registry, training, triggers, roster, control, clock),
+        operations=ServiceOperations(modes, registry, training, triggers, roster, control, clock, losses),
         explanations=Explanations(PostgresDecisionSource(database), registry, files, ExplanationLauncher()),
         replays=Replays(PostgresOpenings(database), registry, files),
     )
@@ -382,6 +395,10 @@ def _webhook(settings: Settings, identifiers: Identifiers) -> Webhook | None:
         return None
     secret = settings.alert_webhook_secret
     return Webhook(settings.alert_webhook_url, secret.get_secret_value() if secret else None, identifiers)
+
+
+def _balance_reader(shared: SharedTables | None) -> BalanceReader | None:
+    return None if shared is None else BalanceReader(shared.balances)
 
 
 def _reconciler(settings: Settings, database: Database, tables: SharedTables | None) -> OrderReconciler | None:
@@ -448,12 +465,17 @@ def _transport(settings: Settings, database: Database, clock: Clock) -> Transpor
 
 
 def _generation_limits(settings: Settings, seed: str) -> GenerationLimits:
+    largest = largest_order(settings)
     return GenerationLimits(
         guards=GuardLimits(
             settings.market_data_max_age_seconds,
             settings.signal_generation_skip_if_open_order,
             settings.signal_generation_check_opposite_orders_only,
             settings.market_data_indicators_max_age_bars * settings.market_data_bar_seconds,
+            balance_share=settings.balance_adaptation_safety_margin,
+            balance_max_age_seconds=settings.balance_data_max_age_seconds,
+            order_amount=_or_infinite(largest.amount),
+            order_quantity=_or_infinite(largest.quantity),
         ),
         tick_seconds=settings.trading_decision_interval_seconds,
         expiry_seconds=settings.signal_expiry_seconds,
@@ -463,7 +485,38 @@ def _generation_limits(settings: Settings, seed: str) -> GenerationLimits:
         seed=seed,
         # Averages over hundreds of executions: every tenth tick is often enough.
         statistics_refresh_seconds=max(60.0, 10 * settings.trading_decision_interval_seconds),
+        largest_order=largest,
     )
+
+
+def _or_infinite(limit: Decimal | None) -> float:
+    return math.inf if limit is None else float(limit)
+
+
+def largest_order(settings: Settings) -> LargestOrder:
+    """What order-manager takes in one order, as far as its limits are known here."""
+    exposure, ratio = settings.ordermanager_max_exposure, settings.ordermanager_max_order_size_ratio
+    size = settings.ordermanager_max_position_size
+    return LargestOrder(
+        amount=None if exposure is None or ratio is None else Decimal(str(exposure)) * Decimal(str(ratio)),
+        quantity=None if size is None else Decimal(str(size)),
+    )
+
+
+def shared_limits(settings: Settings) -> SharedLimits:
+    """The limits of openings over all strategies and processes."""
+    exposure = settings.trading_max_exposure_amount
+    return SharedLimits(
+        maximum_exposure=math.inf if exposure is None else exposure,
+        conflict_window_seconds=settings.signal_conflict_window_seconds,
+        rate_per_minute=settings.signal_generation_total_rate_limit,
+        burst=settings.signal_generation_total_burst_allowance,
+    )
+
+
+def _loss_watch(settings: Settings, store: PostgresLossStore) -> LossWatch | None:
+    limits = LossLimits(settings.trading_daily_loss_limit_amount, settings.trading_total_daily_loss_limit_amount)
+    return None if limits == LossLimits() else LossWatch(store, limits)
 
 
 def _training_limits(settings: Settings, address: DatabaseAddress, training_seconds: float | None) -> TrainingLimits:

@@ -19,6 +19,7 @@ from model_service.consumers.fills import FillDeriver
 from model_service.consumers.market_data import MarketDataConsumer
 from model_service.consumers.market_subscriptions import MarketSubscriber
 from model_service.consumers.order_reconciliation import OrderReconciler
+from model_service.database import queries
 from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.database.embedded import EmbeddedPostgres
@@ -30,7 +31,9 @@ from model_service.publishers.signal_publisher import SignalPublisher
 from model_service.publishers.webhook import Webhook
 from model_service.roles import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Role, RoleLoops
 from model_service.services.asset_watch import AssetWatch
+from model_service.services.conditions import OpeningConditions
 from model_service.services.explanations import Explanations
+from model_service.services.halts import halt_notice
 from model_service.services.labelling import Labeller
 from model_service.services.market_watch import MarketWatch
 from model_service.services.markets import Markets
@@ -91,6 +94,7 @@ class Parts:
     version_files: VersionFiles
     modes: Modes
     generator: SignalGenerator
+    conditions: OpeningConditions
     publisher: SignalPublisher
     executions: ExecutionConsumer
     fills: FillDeriver
@@ -327,8 +331,9 @@ class Service:
         reasons += [] if storage else ["the model folder cannot be used"]
         active = sum(self.parts.modes.active(one.strategy_id) is not None for one in self.parts.roster.current)
         advisers = (self.parts.strategies, self.parts.asset_watch, self.parts.reconciler, self.parts.subscriber)
-        notices = tuple(notice for one in advisers if one is not None for notice in one.notices)
-        return HealthState(database, queue, storage, active, not reasons, tuple(reasons), notices)
+        notices = [notice for one in advisers if one is not None for notice in one.notices]
+        halts = map(halt_notice, self.parts.conditions.halts)
+        return HealthState(database, queue, storage, active, not reasons, tuple(reasons), (*halts, *notices))
 
     async def _database_answers(self) -> bool:
         try:
@@ -345,8 +350,9 @@ class Service:
             " (SELECT count(*) FROM model_service.training_runs) AS runs"
         )
         assert totals is not None, "a SELECT of scalars has one row"
+        results = await queries.warmup_results(self.database)
         return ServiceStatus(
-            strategies=[self._strategy_status(strategy.strategy_id) for strategy in parts.roster.current],
+            strategies=[await self._strategy_status(one.strategy_id, results) for one in parts.roster.current],
             signals=parts.generator.signals,
             model_signals=parts.generator.model_signals,
             published=parts.publisher.published,
@@ -358,12 +364,14 @@ class Service:
             gates=parts.training.last_gate,
         )
 
-    def _strategy_status(self, strategy_id: str) -> dict[str, Any]:
+    async def _strategy_status(self, strategy_id: str, results: Mapping[str, Decimal]) -> dict[str, Any]:
         version = self.parts.modes.active(strategy_id)
         return {
             "strategy_id": strategy_id,
             "mode": self.parts.modes.mode(strategy_id),
             "version": version.version if version is not None else None,
+            "warmup_result": results.get(strategy_id, Decimal(0)),
+            "outcomes_wanted": await self.parts.triggers.outcomes_wanted(strategy_id),
         }
 
     def _training_status(self) -> dict[str, Any] | None:

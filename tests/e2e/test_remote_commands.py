@@ -25,9 +25,13 @@ async def test_a_service_without_versions_says_so(open_folder: Path) -> None:
     async with running(open_folder, **settings) as service:
         await service.until("/readyz", lambda status, _: status == 200, 60)
         code, output, errors = await ask(service.port, "status")
-        assert (code, output.splitlines()[:2]) == (
+        assert (code, output.splitlines()[:3]) == (
             0,
-            ["momentum_v1: warmup, version none; 0 signals, 0 fills, 0 outcomes", "training: none"],
+            [
+                "momentum_v1: warmup, version none; 0 signals, 0 fills, 0 outcomes",
+                "  warm-up so far: +0.00 after fees; 1,000 outcomes wanted until the next training",
+                "training: none",
+            ],
         ), errors
         shown = "momentum_v1: enabled, warmup; BTCUSDT\n"
         assert await ask(service.port, "strategies", "list") == (0, shown, "")

@@ -20,7 +20,7 @@ from tests.faults.book import check_book
 from tests.faults.ingest import end_services, prepared
 from tests.faults.ledger import Event, Order, truth_of
 from tests.faults.scenario import Scenario
-from tests.support.platform_tables import ORDERS, POSITIONS, Platform
+from tests.support.platform_tables import BALANCES, ORDERS, POSITIONS, Platform
 
 pytestmark = pytest.mark.faults
 NEVER_PUBLISHED_SHARE = 0.3
@@ -40,7 +40,7 @@ WITHIN_SECONDS = 30.0
 @pytest.mark.timeout(300)
 async def test_events_and_orders_table_race_while_the_service_is_killed(arena: Arena, scenario: Scenario) -> None:
     rng = random.Random(12)
-    await arena.postgres.execute(ORDERS + POSITIONS, arena.name)
+    await arena.postgres.execute(ORDERS + POSITIONS + BALANCES, arena.name)
     # Decided just now: a signal that has no order when it is old is reported as lost.
     async with prepared(arena, orders=600, age=timedelta(0), settings=QUICK) as run:
         await run.service.until_ready()

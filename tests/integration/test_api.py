@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from model_service.database.connection import Database
 from model_service.database.decision_features import PostgresDecisionSource
+from model_service.database.loss_levels import PostgresLossStore
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET, encode_features
 from tests.support.api import NOW, FakeOperations, client_of, make_app
 from tests.support.api_rows import (
@@ -55,7 +56,7 @@ async def test_every_list_of_an_empty_service_is_empty(client: httpx.AsyncClient
     for path, member in lists.items():
         expected = {member: [], "total": 0, "limit": 100, "offset": 0}
         assert await get(client, f"/api/v1/{path}") == expected
-    assert await get(client, "/api/v1/strategies") == {"strategies": [], "total": 0}
+    assert await get(client, "/api/v1/strategies") == {"strategies": [], "total": 0, "halts": []}
 
 
 async def test_models_are_listed_newest_first_with_what_is_known_of_their_quality(
@@ -314,8 +315,46 @@ async def test_strategies_stand_with_mode_version_and_counts(client: httpx.Async
         "active_version": "v2",
         "active_version_trained_at": "2026-11-23T15:52:43Z",
         "counts": {"signals": 1, "fills": 0, "outcomes": 1, "training_runs": 1},
+        "halts": [],
+        "warmup": {"result": "0", "outcomes_wanted": 1234},
     }
     assert body["strategies"][1]["active_version"] is None
+
+
+async def test_halts_stand_with_the_strategies_that_they_hold_for_and_in_why(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await add_strategy(database)
+    await add_strategy(database, "other")
+    store = PostgresLossStore(database)
+    await store.begin_loss_halt("other", "lost 120", {"loss": 120.0, "limit": 100.0}, NOW)
+    body = await get(client, "/api/v1/strategies")
+    assert [[halt["kind"] for halt in one["halts"]] for one in body["strategies"]] == [[], ["loss_limit"]]
+    await store.stop("http", "fire", NOW)
+    body = await get(client, "/api/v1/strategies")
+    assert [[halt["kind"] for halt in one["halts"]] for one in body["strategies"]] == [
+        ["manual"],
+        ["loss_limit", "manual"],
+    ]
+    assert [(halt["strategy_id"], halt["evidence"]) for halt in body["halts"]] == [
+        ("other", {"loss": 120.0, "limit": 100.0}),
+        (None, {}),
+    ]
+    checks = (await get(client, "/api/v1/strategies/other/decisions"))["next_checks"]
+    checks = [check for check in checks if "opens nothing since" in check]
+    assert "other opens nothing since 2026-11-23 15:52:43 UTC (loss_limit: lost 120)" in checks[0]
+    assert "POST /api/v1/strategies/other/resume" in checks[0]
+    assert "Every strategy opens nothing" in checks[1]
+    assert "POST /api/v1/resume;" in checks[1]
+
+
+async def test_stop_and_resume_hand_on_who_and_why(client: httpx.AsyncClient, operations: FakeOperations) -> None:
+    stopped = await client.post("/api/v1/stop", json={"reason": "fire"})
+    assert (stopped.status_code, stopped.json()["withdrawn"], stopped.json()["halt"]["halt_id"]) == (200, 2, 1)
+    resumed = await client.post("/api/v1/resume", json={"reason": "it is out"})
+    assert (resumed.status_code, len(resumed.json()["ended"]), resumed.json()["holding"]) == (200, 1, [])
+    assert operations.calls == [("stop", "http", "fire"), ("resume_all", "http", "it is out")]
+    assert (await client.post("/api/v1/stop", json={})).status_code == 422, "nobody stops everything without a word"
 
 
 @pytest.mark.parametrize("change", ["pause", "resume"])

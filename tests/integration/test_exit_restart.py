@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -22,7 +23,7 @@ from model_service.market.state import AssetMarket
 from model_service.policies.exit_state import ExitState
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.guards import GuardLimits
-from model_service.services.ports import DecidedSignal, NoneDraw, PositionKey, SilentTick
+from model_service.services.ports import DecidedSignal, NoneDraw, PositionKey, RefusedOpening, SilentTick
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from tests.integration.test_stores import decided, increment, record, with_signals
@@ -67,13 +68,17 @@ class DyingStore(PostgresDecisionStore):
         nones: Sequence[NoneDraw],
         silent: Sequence[SilentTick],
         exit_states: Mapping[PositionKey, ExitState] | None = None,
-    ) -> None:
+        *,
+        prices: Mapping[str, float] | None = None,
+        spare: Mapping[UUID, NoneDraw] | None = None,
+    ) -> Sequence[RefusedOpening]:
         dies, self.dies = self.dies, None
         if dies == "before":
             raise Killed
-        await super().record(signals, nones, silent, exit_states)
+        refused = await super().record(signals, nones, silent, exit_states, prices=prices, spare=spare)
         if dies == "after":
             raise Killed
+        return refused
 
 
 class Paused:

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from model_service.config.clock import SeededIdentifiers, VirtualClock
 from model_service.database.connection import Database, DatabaseUnavailable
+from model_service.database.halts import PostgresHaltStore
 from model_service.database.model_files import ModelFolder
 from model_service.database.registry import PostgresRegistry
 from model_service.learning.onnx_trees import booster_to_onnx
@@ -51,6 +52,7 @@ class House:
         self.files = ModelFolder(folder)
         self.files.prepare()
         self.registry = PostgresRegistry(database)
+        self.halts = PostgresHaltStore(database)
         self.candidate, self.contents = artifact
         self._identifiers = SeededIdentifiers(1)
         self.strategies = [strategy()]
@@ -61,7 +63,7 @@ class House:
         self.modes = Modes(StrategyRoster.of(self.strategies), self.registry, self.files, warmup=True)
         unused: Any = None
         self.operations = ServiceOperations(
-            self.modes, self.registry, unused, unused, unused, unused, VirtualClock(NOON)
+            self.modes, self.registry, unused, unused, unused, unused, VirtualClock(NOON), self.halts
         )
 
     async def add(
@@ -234,6 +236,24 @@ async def test_pause_survives_a_restart_and_resume_returns_to_the_model(house: H
     assert house.modes.policy(NAME, NOON) == Reason(ReasonCode.PAUSED)
     await house.operations.resume(NAME, "test", "back")
     assert await house.speaking() == version
+
+
+async def test_a_stop_is_audited_and_the_resumption_of_a_strategy_does_not_end_it(
+    house: House, database: Database
+) -> None:
+    stopped = await house.operations.stop("test", "fire")
+    assert await house.halts.open_halts() == [stopped.halt]
+    with pytest.raises(Refused, match="A halt of every strategy holds it"):
+        await house.operations.resume(NAME, "test", "please")
+    await house.operations.resume_all("test", "it is out")
+    with pytest.raises(Refused, match="No halt of every strategy holds"):
+        await house.operations.resume_all("test", "again")
+    rows = await database.fetch("SELECT actor, action, subject, details FROM model_service.audit_log ORDER BY audit_id")
+    halt_id = stopped.halt.halt_id
+    assert [tuple(row) for row in rows] == [
+        ("test", "stop", "every strategy", {"reason": "fire", "halt_id": halt_id, "withdrawn": 0}),
+        ("test", "resume", "every strategy", {"reason": "it is out", "halts": [halt_id]}),
+    ]
 
 
 async def test_what_does_not_exist_or_belongs_to_another_is_refused(house: House) -> None:

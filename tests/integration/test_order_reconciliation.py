@@ -26,7 +26,7 @@ from model_service.database.shared_schema import SharedSchema
 from model_service.database.shared_tables import USES, SharedTables
 from tests.integration.test_stores import BUY_ID, SELL_ID, decided, increment
 from tests.support.builders import NOON
-from tests.support.platform_tables import ORDERS, POSITIONS, Platform, reading_role
+from tests.support.platform_tables import BALANCES, ORDERS, POSITIONS, Platform, reading_role
 
 SECOND = timedelta(seconds=1)
 LIMITS = ReconciliationLimits(grace_seconds=5.0, sweep_seconds=300.0, lost_after_seconds=30.0)
@@ -75,6 +75,7 @@ class Scene:
 async def scene_in(database: Database, **session: str) -> AsyncIterator[Scene]:
     await database.execute(ORDERS)
     await database.execute(POSITIONS)
+    await database.execute(BALANCES)
     async with reading_role(database, **session) as service:
         yield Scene(Platform(database), service)
 

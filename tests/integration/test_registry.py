@@ -100,7 +100,9 @@ async def test_two_people_at_two_processes_get_one_yes_and_one_409_with_the_trut
     unused: Any = None
     other = Modes(StrategyRoster.of(house.strategies), house.registry, house.files, warmup=True)
     await other.restore(NOON)
-    elsewhere = ServiceOperations(other, house.registry, unused, unused, unused, unused, VirtualClock(NOON))
+    elsewhere = ServiceOperations(
+        other, house.registry, unused, unused, unused, unused, VirtualClock(NOON), house.halts
+    )
     answers = await asyncio.gather(
         house.operations.activate(second, strategy_id=None, force=False, actor="a", reason="a", expected=first),
         elsewhere.activate(third, strategy_id=None, force=False, actor="b", reason="b", expected=first),

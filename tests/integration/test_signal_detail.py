@@ -51,7 +51,7 @@ async def test_an_opening_of_the_generator_comes_with_its_guards_and_settings(da
     )
     body = await get(database, signal_id)
     guards = {guard["guard"]: guard for guard in body["guards"]}
-    assert list(guards)[:4] == ["market_data_stale", "price_jump", "market_data_ahead", "book_invalid"]
+    assert list(guards)[:4] == ["market_data_stale", "price_jump", "stopped", "loss_limit"]
     assert guards["amount_below_minimum"]["value"] == float(body["amount"])
     assert guards["amount_below_minimum"]["threshold"] == 10.0
     assert body["settings"]["randomness"] == 0.5

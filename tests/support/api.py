@@ -18,6 +18,7 @@ from model_service.database.connection import Database, DatabaseAddress
 from model_service.models.drift import DriftReport
 from model_service.services.errors import NotFound
 from model_service.services.explanations import ExplainedDecision
+from model_service.services.halts import Halt, Resumed, Stopped
 from model_service.services.live_state import LiveQuality
 from model_service.services.replay import Replayed
 from model_service.services.roster import StrategyRoster
@@ -29,6 +30,7 @@ KEY = "correct horse battery staple"
 AUTHORISED = {"X-API-Key": KEY}
 NOW = datetime(2026, 11, 23, 15, 52, 43, tzinfo=UTC)
 RUN_ID = UUID("c9edf539-a9e3-4e16-a63e-fd5125d8bda5")
+HALT = Halt(1, None, "manual", "the exchange is on fire", "http", {}, NOW)
 HEALTHY = HealthState(database=True, message_queue=True, model_storage=True, active_models=2, ready=True, reasons=())
 
 
@@ -41,6 +43,7 @@ class FakeOperations:
     scheduled: datetime | None = None
     changes: Sequence[StrategyChange] = ()
     roster: StrategyRoster = field(default_factory=lambda: StrategyRoster([]))
+    wanted: int | None = 1234
     calls: list[tuple[object, ...]] = field(default_factory=list)
 
     async def activate(
@@ -67,6 +70,14 @@ class FakeOperations:
     async def resume(self, strategy_id: str, actor: str, reason: str) -> None:
         self._record("resume", strategy_id, actor, reason)
 
+    async def stop(self, actor: str, reason: str) -> Stopped:
+        self._record("stop", actor, reason)
+        return Stopped(HALT, 2)
+
+    async def resume_all(self, actor: str, reason: str) -> Resumed:
+        self._record("resume_all", actor, reason)
+        return Resumed([HALT], [])
+
     async def rollback(
         self, strategy_id: str, actor: str, reason: str, *, to: str | None = None, expected: str | None = None
     ) -> str:
@@ -82,6 +93,9 @@ class FakeOperations:
         if view is None:
             raise NotFound("unknown_strategy", "There is no strategy of that name.")
         return view
+
+    async def outcomes_wanted(self, strategy_id: str) -> int | None:
+        return self.wanted
 
     def next_scheduled(self, strategy_id: str | None) -> datetime | None:
         return self.scheduled

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from model_service.config.exits import ExitParameters
 from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
-from model_service.policies.exit import ExitDecision, decide_exit
+from model_service.policies.exit import ExitDecision, LargestOrder, decide_exit
 from model_service.policies.exit_state import ExitState
 from model_service.trades.ledger import Fill, Lot, apply_fill
 from tests.support.builders import NOON, strategy
@@ -45,6 +45,7 @@ class ExitMarket:
     definition: StrategyDefinition
     side: Side
     entry: Decimal | None = ENTRY
+    largest: LargestOrder | None = None
     now: datetime = NOON
     lots: list[Lot] = field(default_factory=list)
     state: ExitState | None = None
@@ -61,7 +62,9 @@ class ExitMarket:
         """One tick; the orders fill afterwards, the oldest first."""
         if step.opens:
             self.open(step.opens, step.price if self.entry is None else self.entry)
-        decision = decide_exit(self.definition, self.lots, self.state, list(self.orders), float(step.price), self.now)
+        decision = decide_exit(
+            self.definition, self.lots, self.state, list(self.orders), float(step.price), self.now, self.largest
+        )
         self.state = decision.state or self.state
         if decision.proposal is not None:
             proposal = decision.proposal

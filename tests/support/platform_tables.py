@@ -49,6 +49,26 @@ POSITIONS = """
         UNIQUE (asset, mode)
     );
 """
+BALANCES = """
+    CREATE TABLE public.account_balances (
+        id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+        coin varchar(10) NOT NULL,
+        wallet_balance numeric(20, 8) NOT NULL CHECK (wallet_balance >= 0),
+        available_balance numeric(20, 8) NOT NULL CHECK (available_balance >= 0),
+        frozen numeric(20, 8) NOT NULL DEFAULT 0 CHECK (frozen >= 0),
+        event_timestamp timestamp,
+        received_at timestamp NOT NULL DEFAULT now()
+    );
+    CREATE TABLE public.account_margin_balances (
+        id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+        account_type varchar(20) NOT NULL DEFAULT 'UNIFIED',
+        total_equity numeric(20, 8),
+        total_available_balance numeric(20, 8),
+        base_currency varchar(10) NOT NULL DEFAULT 'USDT',
+        event_timestamp timestamp,
+        received_at timestamp NOT NULL DEFAULT now()
+    );
+"""
 UPSERT = """
     INSERT INTO public.orders (
         id, order_id, signal_id, asset, side, order_type, quantity, status, filled_quantity, average_price, fees,

@@ -14,6 +14,7 @@ from model_service.config.settings import Settings
 from model_service.config.strategy_file import ConfiguredStrategy
 from model_service.contracts.types import Side
 from model_service.policies.reasons import ReasonCode
+from model_service.services.balances import Balance
 from model_service.services.decision_funnel import DECIDING, CountedReason, CountedSignals, Funnel, funnel
 from model_service.services.guards import GuardLimits, OpeningRequest, refuse_opening
 from model_service.services.ports import OpenOrder
@@ -23,7 +24,7 @@ from model_service.services.silence_checks import Surroundings, idle_reason, nex
 from model_service.services.strategy_view import strategy_view
 from tests.support.builders import NOON, snapshot, strategy
 
-STATUSES = ["pending", "sending", "published", "expired", "unroutable"]
+STATUSES = ["pending", "sending", "published", "expired", "unroutable", "stopped"]
 ORDER_STATES = [None, "pending", "partially_filled", "filled", "cancelled", "rejected", "dry_run", "lost"]
 NUMBERS = st.none() | st.floats()
 
@@ -105,7 +106,7 @@ def test_what_another_release_counted_is_in_the_sum_and_called_unknown() -> None
 
 def violating(first: int) -> OpeningRequest:
     """A request that every guard from number `first` on refuses, and none before it."""
-    ahead, crossed, old_book, old_bars, *bad = [index >= first for index in range(9)]
+    ahead, crossed, old_book, old_bars, *bad = [index >= first for index in range(13)]
     market = snapshot(
         updated_at=NOON + timedelta(seconds=61 if ahead else 0),
         spread_percent=-0.1 if crossed else 0.004,
@@ -114,14 +115,23 @@ def violating(first: int) -> OpeningRequest:
     )
     orders = [OpenOrder("momentum_v1", "BTCUSDT", Side.BUY, "open")] if bad[0] else []
     return OpeningRequest(
-        strategy=strategy(exchange_minimum_amount=Decimal(1000 if bad[3] else 10)),
-        limits=GuardLimits(60.0, True, False, indicators_max_age_seconds=300.0),
+        strategy=strategy(exchange_minimum_amount=Decimal(1000 if bad[6] else 10)),
+        limits=GuardLimits(
+            60.0,
+            skip_if_open_order=True,
+            opposite_orders_only=False,
+            indicators_max_age_seconds=300.0,
+            balance_max_age_seconds=-1.0 if bad[4] else 60.0,
+            order_amount=400.0 if bad[7] else 600.0,
+            order_quantity=0.001 if bad[3] else 1.0,
+        ),
         snapshot=market,
         side=Side.BUY,
         amount=Decimal(500),
         position_amount=20_000.0 if bad[1] else 0.0,
         open_orders=orders,
-        tokens=0.0 if bad[4] else 1.0,
+        tokens=0.0 if bad[8] else 1.0,
+        balance=Balance(400.0 if bad[5] else 600.0, NOON),
         platform_position_amount=20_000.0 if bad[2] else 0.0,
         platform_limit_amount=10_000.0,
     )
@@ -129,7 +139,8 @@ def violating(first: int) -> OpeningRequest:
 
 def test_the_guards_stand_in_the_order_in_which_they_are_asked() -> None:
     names = [name for name, _, _ in DECIDING]
-    guards = [code for _, _, codes in DECIDING[names.index("policy") + 1 :] for code in codes]
+    first, end = names.index("policy") + 1, names.index("limits_known")
+    guards = [code for _, _, codes in DECIDING[first:end] for code in codes]
     asked = [refuse_opening(violating(first)) for first in range(len(guards))]
     assert [one.code if one else None for one in asked] == guards
     assert refuse_opening(violating(len(guards))) is None

@@ -21,7 +21,7 @@ GATE = (
     GateCondition(number=1, condition="enough", value=300, threshold=200, passed=True),
     GateCondition(number=2, condition="accuracy", value=0.71, threshold=0.75, passed=False, detail="too low"),
 )
-WARMUP, MODEL = StrategyLine("momentum_v1", "warmup", None), StrategyLine("momentum_v1", "model", "v1")
+WARMUP, MODEL = StrategyLine("momentum_v1", "warmup", None, -12.346, 1997), StrategyLine("momentum_v1", "model", "v1")
 SUMMARY = Summary(
     signals_published=10,
     fills=8,
@@ -92,6 +92,7 @@ def test_plain_lines_have_both_times_and_counts_come_every_ten_seconds() -> None
         "[0:01:00 virtual, 1.0 s real] first signal published",
         "[0:02:00 virtual, 11.5 s real] signals 2  fills 0  outcomes 0  model signals 0  runs 0  result after "
         "fees +0.00",
+        "[0:02:00 virtual, 11.5 s real] warm-up so far -12.35 after fees  outcomes wanted 1,997",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import timedelta
 from decimal import Decimal
 
@@ -12,17 +13,38 @@ from hypothesis import strategies as st
 from model_service.contracts.types import Side
 from model_service.market.snapshot import PriceJump
 from model_service.policies.reasons import ReasonCode
+from model_service.services.balances import Balance
 from model_service.services.decision_evidence import decision_evidence
 from model_service.services.guard_readings import MEASURES, GuardReading, guard_readings
 from model_service.services.guards import OPENING_GUARDS, GuardLimits, OpeningRequest, refuse_opening
+from model_service.services.halts import Halt, HaltKind
 from model_service.services.ports import OpenOrder
+from model_service.services.shared_limits import SHARED_GUARDS, SharedLimits, SharedRequest, shared_readings
 from tests.support.builders import NOON, snapshot, strategy
+
+KINDS: tuple[HaltKind, ...] = ("manual", "loss_limit")
+
+
+def halt(strategy_id: str | None, kind: HaltKind) -> Halt:
+    evidence = {"loss": 120.5, "limit": 100.0} if kind == "loss_limit" else {}
+    return Halt(1, strategy_id, kind, "test", "somebody", evidence, NOON)
+
 
 AMOUNTS = st.floats(-20_000, 20_000)
 REQUESTS = st.builds(
     OpeningRequest,
     strategy=st.builds(strategy, exchange_minimum_amount=st.sampled_from([Decimal(10), Decimal(600)])),
-    limits=st.builds(GuardLimits, st.just(60.0), st.booleans(), st.booleans(), st.sampled_from([300.0, float("inf")])),
+    limits=st.builds(
+        GuardLimits,
+        st.just(60.0),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([300.0, float("inf")]),
+        balance_share=st.just(0.95),
+        balance_max_age_seconds=st.just(60.0),
+        order_amount=st.sampled_from([math.inf, 500.0, 499.99]),
+        order_quantity=st.sampled_from([math.inf, 0.01, 0.009]),
+    ),
     snapshot=st.builds(
         lambda age, spread, crossed, quote, bar, jump: snapshot(
             updated_at=NOON - timedelta(seconds=age),
@@ -46,6 +68,15 @@ REQUESTS = st.builds(
     tokens=st.sampled_from([0.0, 0.99, 1.0, 5.0]),
     platform_position_amount=AMOUNTS,
     platform_limit_amount=st.sampled_from([10_000.0, float("inf")]),
+    halts=st.lists(st.builds(halt, st.sampled_from([None, "momentum_v1", "b"]), st.sampled_from(KINDS)), max_size=2),
+    balance=st.none()
+    | st.builds(
+        lambda available, age: Balance(available, NOON - timedelta(seconds=age)),
+        st.sampled_from([-1.0, 500.0, 500 / 0.95, 2000.0]),
+        st.sampled_from([-5, 0, 60, 61]),
+    ),
+    asked_amount=st.sampled_from([0.0, 1000.0]),
+    platform_quantity=st.sampled_from([0.0, 0.005, -0.005, 1.0]),
 )
 
 
@@ -86,7 +117,9 @@ def test_there_is_a_reading_and_a_measure_for_each_guard() -> None:
     )
     codes = [one.guard for one in guard_readings(request)]
     assert len(codes) == len(OPENING_GUARDS)
-    assert set(codes) == set(MEASURES)
+    shared = [one.guard for one in shared_readings(SharedRequest(SharedLimits(), 0.0, 0.0, None, 1.0))]
+    assert len(shared) == len(SHARED_GUARDS)
+    assert {*codes, *shared} == set(MEASURES)
 
 
 def test_evidence_is_json_also_where_nothing_is_known() -> None:

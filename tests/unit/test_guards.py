@@ -1,5 +1,6 @@
 """Each guard of openings refuses for its own reason, with value and threshold."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 from model_service.contracts.types import Side
 from model_service.market.snapshot import PriceJump
 from model_service.policies.reasons import Reason, ReasonCode
+from model_service.services.balances import Balance
 from model_service.services.guards import GuardLimits, OpeningRequest, refuse_opening
+from model_service.services.halts import Halt
 from model_service.services.ports import OpenOrder
 from tests.support.builders import NOON, snapshot, strategy
 
@@ -18,7 +21,14 @@ LIMITS = GuardLimits(
     skip_if_open_order=True,
     opposite_orders_only=False,
     indicators_max_age_seconds=300.0,
+    balance_share=0.95,
+    balance_max_age_seconds=60.0,
+    order_amount=1000.0,
+    order_quantity=0.045,
 )
+STOP = Halt(1, None, "manual", "fire", "http", {}, NOON)
+LOSS = Halt(2, "momentum_v1", "loss_limit", "lost", "service", {"loss": 120.5, "limit": 100.0}, NOON)
+OTHERS = Halt(3, "another", "loss_limit", "lost", "service", {"loss": 120.5, "limit": 100.0}, NOON)
 
 
 def request(**changes: Any) -> OpeningRequest:
@@ -78,12 +88,57 @@ def test_everything_in_order_passes() -> None:
             {"platform_position_amount": 19_800.0, "platform_limit_amount": 20_000.0},
             Reason(ReasonCode.PLATFORM_POSITION_LIMIT, 20_300.0, 20_000.0),
         ),
+        ({"halts": (STOP,)}, Reason(ReasonCode.STOPPED, 1.0, 0.0)),
+        ({"halts": (LOSS,)}, Reason(ReasonCode.LOSS_LIMIT, 120.5, 100.0)),
+        ({"halts": (LOSS, STOP)}, Reason(ReasonCode.STOPPED, 1.0, 0.0)),
+        (
+            {"balance": Balance(10_000.0, NOON - timedelta(seconds=60.5))},
+            Reason(ReasonCode.BALANCE_STALE, 60.5, 60.0),
+        ),
+        ({"balance": Balance(526.0, NOON)}, Reason(ReasonCode.BALANCE_TOO_LOW, 500.0, 0.95 * 526)),
+        ({"balance": Balance(-1.0, NOON)}, Reason(ReasonCode.BALANCE_TOO_LOW, 500.0, -0.95)),
+        (
+            {"balance": Balance(1000.0, NOON), "asked_amount": 450.01},
+            Reason(ReasonCode.BALANCE_TOO_LOW, 950.01, 950.0),
+        ),
+        ({"amount": Decimal("1000.01")}, Reason(ReasonCode.ORDER_MANAGER_AMOUNT, 1000.01, 1000.0)),
+        ({"platform_quantity": 0.04}, Reason(ReasonCode.ORDER_MANAGER_POSITION_SIZE, 0.05, 0.045)),
+        (
+            {"side": Side.SELL, "platform_quantity": 1.0, "amount": Decimal(2500)},
+            Reason(ReasonCode.ORDER_MANAGER_POSITION_SIZE, 0.05, 0.045),
+        ),
         ({"amount": Decimal("9.99")}, Reason(ReasonCode.AMOUNT_BELOW_MINIMUM, 9.99, 10.0)),
         ({"tokens": 0.4}, Reason(ReasonCode.RATE_LIMITED, 0.4, 1.0)),
     ],
 )
 def test_refusals(changes: dict[str, Any], expected: Reason) -> None:
     assert refuse_opening(request(**changes)) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"balance": Balance(500 / 0.95 + 1e-9, NOON - timedelta(seconds=60))},
+        {"balance": Balance(1000.0, NOON + timedelta(seconds=5)), "asked_amount": 450.0},
+        {"balance": None, "asked_amount": 1e9},
+        {"amount": Decimal(1000)},
+        {"limits": replace(LIMITS, order_quantity=0.01)},
+        {"side": Side.SELL, "platform_quantity": 1.0},
+        {"halts": (OTHERS,)},
+        {"amount": Decimal(10)},
+        {"tokens": 1.0},
+    ],
+)
+def test_what_stands_at_its_border_passes(changes: dict[str, Any]) -> None:
+    assert refuse_opening(request(**changes)) is None
+
+
+def test_order_manager_drops_less_than_a_cent_whatever_the_exchange_takes() -> None:
+    tiny = strategy(exchange_minimum_amount=Decimal("0.001"))
+    assert refuse_opening(request(strategy=tiny, amount=Decimal("0.009"))) == Reason(
+        ReasonCode.AMOUNT_BELOW_MINIMUM, 0.009, 0.01
+    )
+    assert refuse_opening(request(strategy=tiny, amount=Decimal("0.01"))) is None
 
 
 def test_a_position_over_the_limit_may_be_reduced() -> None:

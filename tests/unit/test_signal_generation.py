@@ -25,7 +25,7 @@ from model_service.policies.exit_state import ExitState
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy
 from model_service.services.guards import GuardLimits
-from model_service.services.ports import DecidedSignal, NoneDraw, OpenOrder, SilentTick
+from model_service.services.ports import DecidedSignal, NoneDraw, OpenOrder, RefusedOpening, SilentTick
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import GenerationLimits, SignalGenerator
 from model_service.trades.ledger import Lot
@@ -46,6 +46,8 @@ class FakeStore:
     nones: list[NoneDraw] = field(default_factory=list)
     silent: list[SilentTick] = field(default_factory=list)
     exits: dict[tuple[str, str], ExitState] = field(default_factory=dict)
+    tried: list[DecidedSignal] = field(default_factory=list)
+    refuses: Reason | None = None
     fails: bool = False
     takes_effect: bool = False
 
@@ -70,17 +72,30 @@ class FakeStore:
         nones: Sequence[NoneDraw],
         silent: Sequence[SilentTick],
         exit_states: Mapping[tuple[str, str], ExitState] | None = None,
-    ) -> None:
+        *,
+        prices: Mapping[str, float] | None = None,
+        spare: Mapping[UUID, NoneDraw] | None = None,
+    ) -> Sequence[RefusedOpening]:
+        self.tried = list(signals)
+        refused = [RefusedOpening(one, self.refuses) for one in signals if self.refuses and one.intent != "exit"]
         if not self.fails or self.takes_effect:
+            out = {one.decided.signal.signal_id for one in refused}
             self.exits |= exit_states or {}
-            self.signals += signals
-            self.nones += nones
-            self.silent += silent
+            self.signals += [one for one in signals if one.signal.signal_id not in out]
+            self.nones += [*nones, *(draw for signal_id in out if (draw := (spare or {}).get(signal_id)))]
+            self.silent += [*silent, *(_silence(one) for one in refused)]
         if self.fails:
             raise AnswerLost
+        return refused
 
-    async def took_effect(self) -> bool:
-        return self.takes_effect
+    async def took_effect(self) -> frozenset[UUID]:
+        stored = {one.signal.signal_id for one in self.signals}
+        return frozenset(one.signal.signal_id for one in self.tried if one.signal.signal_id in stored)
+
+
+def _silence(refused: RefusedOpening) -> SilentTick:
+    signal = refused.decided.signal
+    return SilentTick(signal.strategy_id, signal.asset, signal.timestamp, refused.reason)
 
 
 class BrokenPolicy:

@@ -10,6 +10,7 @@ from model_service.api import (
     activations,
     dead_letters,
     documentation,
+    halts,
     models,
     operational,
     problems,
@@ -72,7 +73,7 @@ def create_app(
     )
     app.state.context = Context(database, operations, health, clock, explanations, replays, live, verifications)
     app.include_router(operational.router)
-    for part in (activations, models, training, strategies, quality, signals, dead_letters):
+    for part in (activations, models, training, strategies, quality, halts, signals, dead_letters):
         app.include_router(part.router, dependencies=[Security(documented_key)])
     problems.install(app)
     documentation.install(app)

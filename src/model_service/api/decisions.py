@@ -10,7 +10,7 @@ from pydantic import Field
 
 from model_service.api.parameters import Context
 from model_service.api.schemas import Body, Mode, Number
-from model_service.database import decision_counts
+from model_service.database import decision_counts, queries
 from model_service.database.queries import Row
 from model_service.services.decision_funnel import CountedReason, Funnel, Step, Stop, funnel
 from model_service.services.errors import NotFound
@@ -124,6 +124,7 @@ async def _surroundings(context: Context, strategy: Row, asset: str | None) -> S
     ticks = await decision_counts.last_ticks(context.database, strategy["strategy_id"])
     wanted = [name for name in ticks if asset is None or name == asset]
     health = await context.health.health()
+    halts = await queries.open_halts(context.database)
     return Surroundings(
         strategy_id=strategy["strategy_id"],
         asset=asset,
@@ -134,6 +135,16 @@ async def _surroundings(context: Context, strategy: Row, asset: str | None) -> S
         last_bars=await decision_counts.last_bars(context.database, wanted),
         not_ready=() if health.ready else health.reasons,
         idle=idle_reason(_view(context, strategy["strategy_id"])),
+        halts=[_halt(row) for row in halts if row["strategy_id"] in (None, strategy["strategy_id"])],
+    )
+
+
+def _halt(row: Row) -> str:
+    path = "resume" if row["strategy_id"] is None else f"strategies/{row['strategy_id']}/resume"
+    who = row["strategy_id"] or "Every strategy"
+    return (
+        f"{who} opens nothing since {row['started_at']:%Y-%m-%d %H:%M:%S} UTC ({row['kind']}: {row['reason']}), until "
+        f"POST /api/v1/{path}; positions are still closed."
     )
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from model_service.models.drift import DriftReport
 from model_service.services.explanations import ExplainedDecision
+from model_service.services.halts import Resumed, Stopped
 from model_service.services.live_state import LiveQuality
 from model_service.services.replay import Replayed
 from model_service.services.strategy_changes import StrategyChange
@@ -53,7 +54,15 @@ class Operations(Protocol):
         ...
 
     async def resume(self, strategy_id: str, actor: str, reason: str) -> None:
-        """End a pause."""
+        """End a pause, and a halt by the strategy's own loss limit."""
+        ...
+
+    async def stop(self, actor: str, reason: str) -> Stopped:
+        """Stop openings of every strategy, in every process on the database, until somebody resumes; exits go on."""
+        ...
+
+    async def resume_all(self, actor: str, reason: str) -> Resumed:
+        """End a stop of every strategy, and a loss limit of all."""
         ...
 
     async def reload_strategies(self, actor: str) -> Sequence[StrategyChange]:
@@ -68,6 +77,10 @@ class Operations(Protocol):
         self, strategy_id: str, actor: str, reason: str, *, to: str | None = None, expected: str | None = None
     ) -> str:
         """Activate the version before the active one, or `to`; returns the version that is active now."""
+        ...
+
+    async def outcomes_wanted(self, strategy_id: str) -> int | None:
+        """Outcomes until the next training by their number; None for a strategy that is not configured."""
         ...
 
     def next_scheduled(self, strategy_id: str | None) -> datetime | None:

@@ -354,6 +354,29 @@ class StrategyCounts(Body):
     training_runs: int
 
 
+class Warmup(Body):
+    """What the warm-up has cost so far, and how much of it is still wanted."""
+
+    result: Decimal = Field(
+        description="Realised result of the positions that its signals opened, quote currency after both fees."
+    )
+    outcomes_wanted: int | None = Field(
+        description="Outcomes until the next training by their number; null for a strategy that is not configured."
+    )
+
+
+class Halt(Body):
+    """Nothing is opened until a person ends it; positions are still closed."""
+
+    halt_id: int
+    strategy_id: str | None = Field(description="The only strategy that it holds for; null: every strategy.")
+    kind: Literal["manual", "loss_limit"]
+    reason: str
+    actor: str
+    evidence: Object = Field(description="The numbers that it rests on; of a loss limit, quote currency.")
+    started_at: datetime
+
+
 class Strategy(Body):
     """A strategy as it is now."""
 
@@ -368,6 +391,8 @@ class Strategy(Body):
     active_version: str | None
     active_version_trained_at: datetime | None
     counts: StrategyCounts
+    halts: list[Halt] = Field(description="Those that hold for it, those of every strategy included.")
+    warmup: Warmup
 
 
 class StrategyList(Body):
@@ -375,6 +400,21 @@ class StrategyList(Body):
 
     strategies: list[Strategy]
     total: int
+    halts: list[Halt] = Field(description="All that hold now.")
+
+
+class StopResult(Body):
+    """The stop that holds now, and how many openings were taken back before they were sent."""
+
+    halt: Halt
+    withdrawn: int
+
+
+class ResumeResult(Body):
+    """The halts that were ended, and those that hold on."""
+
+    ended: list[Halt]
+    holding: list[Halt]
 
 
 class StrategyValue(Body):
@@ -481,7 +521,7 @@ class Signal(Body):
     probability_sell: Number
     probability_none: Number
     trace_id: str
-    status: Literal["pending", "sending", "published", "expired", "unroutable"]
+    status: Literal["pending", "sending", "published", "expired", "unroutable", "stopped"]
     published_at: datetime | None
     order_state: str | None
     first_filled_at: datetime | None

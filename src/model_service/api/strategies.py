@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -15,6 +16,7 @@ from model_service.api.parameters import Asset, Context, GivenContext, IfMatch, 
 from model_service.api.schemas import (
     ChangedValue,
     ChangeRequest,
+    Halt,
     ReloadResult,
     RollbackRequest,
     RollbackResult,
@@ -24,6 +26,7 @@ from model_service.api.schemas import (
     StrategyDefinitionDetail,
     StrategyList,
     StrategyValue,
+    Warmup,
 )
 from model_service.database import queries
 from model_service.services.errors import NotFound
@@ -36,9 +39,11 @@ router = APIRouter(prefix="/api/v1/strategies", tags=["strategies"])
 
 @router.get("", summary="All strategies", responses=errors())
 async def list_strategies(context: GivenContext) -> StrategyList:
-    """Mode, since when and why, active version, counts."""
+    """Mode, since when and why, active version, counts, and what keeps it from opening anything."""
     rows = await queries.strategies(context.database)
-    return StrategyList(strategies=[_strategy(context, row) for row in rows], total=len(rows))
+    halts = await open_halts(context)
+    strategies = [await _strategy(context, row, halts) for row in rows]
+    return StrategyList(strategies=strategies, total=len(rows), halts=halts)
 
 
 @router.post("/reload", summary="Take the strategy file as it is now", responses=errors(400, 409))
@@ -65,7 +70,7 @@ async def pause_strategy(context: GivenContext, strategy_id: StrategyId, request
 
 @router.post("/{strategy_id}/resume", summary="End a pause", responses=CHANGE_ERRORS)
 async def resume_strategy(context: GivenContext, strategy_id: StrategyId, request: ChangeRequest) -> Strategy:
-    """Back to the active version, or to warm-up where there is none."""
+    """Back to the active version, or to warm-up where there is none; ends a halt by its own loss limit too."""
     await context.operations.resume(strategy_id, ACTOR, request.reason)
     return await _known(context, strategy_id)
 
@@ -108,7 +113,7 @@ async def get_decisions(
 
 
 async def _known(context: Context, strategy_id: str) -> Strategy:
-    return _strategy(context, await _found(context, strategy_id))
+    return await _strategy(context, await _found(context, strategy_id), await open_halts(context))
 
 
 async def _found(context: Context, strategy_id: str) -> queries.Row:
@@ -118,14 +123,27 @@ async def _found(context: Context, strategy_id: str) -> queries.Row:
     return row
 
 
-def _strategy(context: Context, row: queries.Row) -> Strategy:
+async def open_halts(context: Context) -> list[Halt]:
+    """The halts that hold now."""
+    return [Halt.model_validate(row) for row in await queries.open_halts(context.database)]
+
+
+async def _strategy(context: Context, row: queries.Row, halts: Sequence[Halt]) -> Strategy:
     try:
         view = context.operations.strategy_view(row["strategy_id"])
         state, assets = view.state, list(view.assets)
     except NotFound:
         state, assets = "removed", []
-    counts = StrategyCounts.model_validate(dict(row))
-    return Strategy.model_validate({**row, "state": state, "assets": assets, "counts": counts})
+    strategy_id = row["strategy_id"]
+    wanted = await context.operations.outcomes_wanted(strategy_id)
+    members = {
+        "state": state,
+        "assets": assets,
+        "counts": StrategyCounts.model_validate(dict(row)),
+        "halts": [halt for halt in halts if halt.strategy_id in (None, strategy_id)],
+        "warmup": Warmup(result=row["warmup_result"], outcomes_wanted=wanted),
+    }
+    return Strategy.model_validate({**row, **members})
 
 
 def _change(change: StrategyChange) -> StrategyChangeDetail:

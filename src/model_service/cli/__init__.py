@@ -8,6 +8,7 @@ from model_service.cli.configuration import config_app
 from model_service.cli.database import db_app
 from model_service.cli.dead_letters import dlq_app
 from model_service.cli.demo import demo
+from model_service.cli.halts import resume, stop
 from model_service.cli.models import models_app
 from model_service.cli.quality import quality
 from model_service.cli.remote import status
@@ -27,6 +28,8 @@ app.command()(run)
 app.command()(demo)
 app.command()(status)
 app.command()(why)
+app.command()(stop)
+app.command()(resume)
 app.command()(quality)
 app.command()(train)
 app.add_typer(models_app, name="models", help="Versions: list, show, diff, history, verify, promote, rollback.")

@@ -18,6 +18,7 @@ STATUSES = {
     "sending": "is being sent; the broker has not confirmed it yet",
     "expired": "expired before it could be sent, and was not",
     "unroutable": "came back from the broker: no queue takes it",
+    "stopped": "lay in the outbox when trading was stopped, and was not sent",
 }
 
 

@@ -26,6 +26,7 @@ GROUP_STARTS = {
     "rabbitmq_host": "RabbitMQ",
     "execution_queue": "Queues and market data",
     "trading_strategies": "Strategies and signals",
+    "trading_daily_loss_limit_amount": "Limits of openings",
     "warmup_mode_enabled": "Warm-up",
     "exit_strategy_enabled": "Exits",
     "model_training_model_type": "Learning",

@@ -39,7 +39,7 @@ class TradingSettings(PlatformSettings):
     )
     trading_fee_rate: float = Field(0.00055, ge=-0.01, le=0.05, description="Fee per side as a fraction of notional.")
     trading_fee_rates: NumbersByAsset = Field({}, description="The same of single assets, where it is another.")
-    trading_min_order_amount: float = Field(10.0, gt=0, description="The exchange's minimum in quote currency.")
+    trading_min_order_amount: float = Field(10.0, ge=0.01, description="The exchange's minimum in quote currency.")
     trading_min_order_amounts: NumbersByAsset = Field({}, description="The same of single assets, where it is another.")
     trading_max_position_amount: float = Field(
         10000.0, gt=0, description="Largest position per strategy and asset, quote."
@@ -69,6 +69,55 @@ class TradingSettings(PlatformSettings):
         False, description="Only an order of the other side counts."
     )
     signal_none_sample_rate: float = Field(0.1, gt=0, le=1, description="Share of draws of `none` that is stored.")
+
+    # Limits of openings
+    trading_daily_loss_limit_amount: float | None = Field(
+        None,
+        gt=0,
+        description="A strategy that loses more in a UTC day, realised and open, quote currency, opens nothing "
+        "until a person resumes it. Unset: no limit.",
+    )
+    trading_total_daily_loss_limit_amount: float | None = Field(
+        None, gt=0, description="The same of all strategies together, which then all stop. Unset: no limit."
+    )
+    trading_max_exposure_amount: float | None = Field(
+        None,
+        gt=0,
+        description="Largest sum of all positions, long or short, of every strategy and asset, quote currency; "
+        "openings under way count. Unset: no limit.",
+    )
+    signal_conflict_window_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=86_400,
+        description="So long after a strategy's opening no other strategy opens the other side of the asset. 0: off.",
+    )
+    signal_generation_total_rate_limit: float | None = Field(
+        None, gt=0, description="Openings per minute of all strategies and processes together. Unset: no limit."
+    )
+    signal_generation_total_burst_allowance: int = Field(
+        10, ge=1, description="Openings of all strategies at once, when none came for a while."
+    )
+    balance_adaptation_safety_margin: float = Field(
+        0.95, gt=0, le=1, description="Share of the available balance that an opening may ask for."
+    )
+    balance_data_max_age_seconds: float = Field(
+        60.0, gt=0, le=604_800, description="An older balance in the shared tables is stale: no openings."
+    )
+    ordermanager_max_exposure: float | None = Field(
+        None,
+        gt=0,
+        description="As set for order-manager, which cuts an order's amount to this times "
+        "ORDERMANAGER_MAX_ORDER_SIZE_RATIO; no opening asks for more, an exit comes in parts. Unset: not looked at.",
+    )
+    ordermanager_max_order_size_ratio: float | None = Field(
+        None, gt=0, le=1, description="As set for order-manager; no effect without ORDERMANAGER_MAX_EXPOSURE."
+    )
+    ordermanager_max_position_size: float | None = Field(
+        None,
+        gt=0,
+        description="As set for order-manager, in base units: it rejects what is larger. Unset: not looked at.",
+    )
 
     # Warm-up
     warmup_mode_enabled: bool = Field(True, description="false: a strategy without a model is silent.")
@@ -133,7 +182,7 @@ class TradingSettings(PlatformSettings):
     @field_validator("trading_min_order_amounts", mode="before")
     @classmethod
     def _min_order_amounts(cls, value: object) -> Mapping[str, float]:
-        return numbers_by_asset(value, '{"BTCUSDT": 5}', over=0.0, most=1e12)
+        return numbers_by_asset(value, '{"BTCUSDT": 5}', over=0.0099, most=1e12)
 
     @field_validator("trading_strategies", "trading_assets", mode="before")
     @classmethod

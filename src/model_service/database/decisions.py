@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
 from model_service.contracts.types import Side
 from model_service.database.connection import Database
 from model_service.database.exit_states import EXIT_STATES, KEEP_EXIT_STATE, exit_state_from, exit_state_row
+from model_service.database.opening_limits import admit_openings
 from model_service.database.shared_tables import SharedTables
 from model_service.policies.exit_state import ExitState
 from model_service.services.ports import (
@@ -21,10 +23,14 @@ from model_service.services.ports import (
     NoneDraw,
     OpenOrder,
     PositionKey,
+    RefusedOpening,
     SilentTick,
 )
+from model_service.services.shared_limits import SharedLimits
 from model_service.trades.ledger import Lot
 
+Write = tuple[str, Sequence[tuple[Any, ...]]]
+"""A statement and its rows."""
 ORDER_TIMEOUT = timedelta(minutes=5)
 """After so long without a word an order of ours no longer counts as open; order-manager cancels at the same age."""
 
@@ -97,12 +103,20 @@ COUNT_SILENCE = """
 
 
 class PostgresDecisionStore:
-    """The decision store in PostgreSQL; `shared` gives what the siblings' tables say, where they exist."""
+    """The decision store in PostgreSQL.
 
-    def __init__(self, database: Database, shared: SharedTables | None = None) -> None:
+    Args:
+        shared: gives what the siblings' tables say, where they exist.
+        limits: of openings over all processes; none when left out.
+    """
+
+    def __init__(
+        self, database: Database, shared: SharedTables | None = None, limits: SharedLimits | None = None
+    ) -> None:
         self._database = database
         self._shared = shared
-        self._first: DecidedSignal | None = None
+        self._limits = limits or SharedLimits()
+        self._tried: tuple[DecidedSignal, ...] = ()
 
     async def open_lots(self) -> Mapping[PositionKey, Sequence[Lot]]:
         """Open lots, oldest first."""
@@ -147,41 +161,62 @@ class PostgresDecisionStore:
         nones: Sequence[NoneDraw],
         silent: Sequence[SilentTick],
         exit_states: Mapping[PositionKey, ExitState] | None = None,
-    ) -> None:
-        """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it."""
-        self._first = signals[0] if signals else None
-        writes: list[tuple[str, Sequence[Sequence[object]]]] = [
-            (INSERT_SIGNAL, [_signal_row(decided) for decided in signals]),
-            (INSERT_NONE, [_none_row(draw) for draw in nones]),
-            (COUNT_SILENCE, [_count_columns(silent)] if silent else []),
-            (KEEP_EXIT_STATE, [exit_state_row(key, state) for key, state in sorted((exit_states or {}).items())]),
-        ]
-        writes = [(text, rows) for text, rows in writes if rows]
-        if not writes:
-            return
-        if len(writes) == 1:  # one transaction by itself, without the round trips of BEGIN and COMMIT
-            await self._database.executemany(*writes[0])
-            return
-        async with self._database.transaction() as connection:
-            for text, rows in writes:
-                await connection.executemany(self._database.sql(text), rows)
+        *,
+        prices: Mapping[str, float] | None = None,
+        spare: Mapping[UUID, NoneDraw] | None = None,
+    ) -> Sequence[RefusedOpening]:
+        """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it.
 
-    async def took_effect(self) -> bool:
-        """Whether the signals of the last `record`, which broke off, are stored all the same.
-
-        False for a pass without signals: to look at the market once more places no order, and counting both looks is
-        true. Raises DatabaseUnavailable.
+        Openings that the shared limits forbid come back; they are counted as silent ticks, and those of `spare` (by
+        signal) kept as draws of `none`. `prices` by asset value the positions that are held against these limits.
         """
-        if self._first is None:
-            return False
+        self._tried = tuple(signals)
+        states = [exit_state_row(key, state) for key, state in sorted((exit_states or {}).items())]
+        openings = [decided for decided in signals if decided.intent != "exit"]
+        if not openings or not self._limits.exist:
+            await self._write(_writes(signals, nones, silent, states))
+            return ()
+        async with self._database.transaction() as connection:
+            admission = await admit_openings(
+                self._database, connection, openings, self._limits, prices or {}, order_timeout=ORDER_TIMEOUT
+            )
+            exits = [decided for decided in signals if decided.intent == "exit"]
+            drawn = [(spare or {}).get(one.decided.signal.signal_id) for one in admission.refused]
+            kept = [*nones, *(draw for draw in drawn if draw is not None)]
+            counted = [*silent, *map(_silence, admission.refused)]
+            for text, rows in _writes([*exits, *admission.granted], kept, counted, states):
+                await connection.executemany(self._database.sql(text), rows)
+        return admission.refused
+
+    async def took_effect(self) -> frozenset[UUID]:
+        """Which signals of the last `record`, which broke off, are stored all the same.
+
+        Empty for a pass without signals: to look at the market once more places no order, and counting both looks is
+        true. An opening that was refused is not stored, whatever became of the others. Raises DatabaseUnavailable.
+        """
+        if not self._tried:
+            return frozenset()
         async with self._database.acquire() as connection:
             # Its INSERT may still be under way. Trying the same one waits for the end of that transaction, as no SELECT
             # would; and it is taken back in any case.
             attempt = connection.transaction()
             await attempt.start()
-            inserted = await connection.fetchval(self._database.sql(TRY_SIGNAL), *_signal_row(self._first))
+            insert = self._database.sql(TRY_SIGNAL)
+            stored = [
+                one.signal.signal_id
+                for one in self._tried
+                if await connection.fetchval(insert, *_signal_row(one)) is None
+            ]
             await attempt.rollback()
-        return inserted is None
+        return frozenset(stored)
+
+    async def _write(self, writes: Sequence[Write]) -> None:
+        if len(writes) == 1:  # one transaction by itself, without the round trips of BEGIN and COMMIT
+            await self._database.executemany(*writes[0])
+        elif writes:
+            async with self._database.transaction() as connection:
+                for text, rows in writes:
+                    await connection.executemany(self._database.sql(text), rows)
 
 
 def lot_from(row: asyncpg.Record) -> Lot:
@@ -199,6 +234,27 @@ def lot_from(row: asyncpg.Record) -> Lot:
         entry_fees=row["entry_fees"],
         position_id=row["position_id"],
     )
+
+
+def _writes(
+    signals: Sequence[DecidedSignal],
+    nones: Sequence[NoneDraw],
+    silent: Sequence[SilentTick],
+    states: Sequence[tuple[Any, ...]],
+) -> list[Write]:
+    """Statements with their rows, those without rows left out."""
+    writes: list[Write] = [
+        (INSERT_SIGNAL, [_signal_row(decided) for decided in signals]),
+        (INSERT_NONE, [_none_row(draw) for draw in nones]),
+        (COUNT_SILENCE, [tuple(_count_columns(silent))] if silent else []),
+        (KEEP_EXIT_STATE, states),
+    ]
+    return [(text, rows) for text, rows in writes if rows]
+
+
+def _silence(refused: RefusedOpening) -> SilentTick:
+    signal = refused.decided.signal
+    return SilentTick(signal.strategy_id, signal.asset, signal.timestamp, refused.reason)
 
 
 def _signal_row(decided: DecidedSignal) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ _DRAWS = """
     FROM model_service.trading_signals
     WHERE strategy_id = $1 AND decided_at BETWEEN $2 AND $3 AND intent IN ('open', 'reduce')
       AND first_filled_at IS NULL
-      AND (status IN ('expired', 'unroutable') OR order_state IN ('rejected', 'cancelled', 'lost'))"""
+      AND (status IN ('expired', 'unroutable', 'stopped') OR order_state IN ('rejected', 'cancelled', 'lost'))"""
 _COUNT = f"SELECT count(*) FROM ({_DRAWS}) AS draws"  # noqa: S608 - made of literals
 # Which draws are kept follows from their identifiers alone: the same ones in every run.
 _THINNED = f"FROM ({_DRAWS}) AS s WHERE (uuid_hash_extended(s.draw_id, 0) & {_THINNING_STEPS - 1}) < $4::bigint"

@@ -23,8 +23,11 @@ TAKE = """
 """
 PENDING = """
     SELECT signal_id, strategy_id, asset, side, amount, confidence, decided_at, expires_at, model_version, is_warmup,
-           market_data_snapshot, metadata, trace_id
-    FROM model_service.trading_signals
+           market_data_snapshot, metadata, trace_id, intent <> 'exit' AND EXISTS (
+               SELECT FROM model_service.trading_halts AS halts
+               WHERE halts.ended_at IS NULL AND coalesce(halts.strategy_id, s.strategy_id) = s.strategy_id
+           ) AS is_stopped
+    FROM model_service.trading_signals AS s
     WHERE status = 'pending' AND EXISTS (SELECT FROM model_service.leases WHERE role = $1 AND epoch = $2)
     ORDER BY decided_at, signal_id LIMIT $3
 """
@@ -33,7 +36,8 @@ SETTLE = f"""
     UPDATE model_service.trading_signals AS s
     SET status = given.status, published_at = CASE WHEN given.status = 'published' THEN $5::timestamptz END
     FROM unnest($3::uuid[], $4::text[]) AS given (signal_id, status)
-    WHERE EXISTS (SELECT FROM held) AND s.signal_id = given.signal_id AND s.status IN ('pending', 'sending')
+    WHERE EXISTS (SELECT FROM held) AND s.signal_id = given.signal_id
+      AND (s.status IN ('pending', 'sending') OR (s.status = 'stopped' AND given.status = 'published'))
 """  # noqa: S608 - the pieces are constants
 MARK_ACCEPTED = f"""
     WITH {HOLDER}
@@ -53,10 +57,11 @@ MARK_ORDERED = f"""
 
 @dataclass(frozen=True, slots=True)
 class OutboxBatch:
-    """Signals to send now, and how many were found expired."""
+    """Signals to send now, and how many were found expired, or to be openings under a halt."""
 
     signals: Sequence[TradingSignal]
     expired: int
+    stopped: int = 0
 
 
 class Outbox:
@@ -79,14 +84,19 @@ class Outbox:
         self._epoch = await self._database.fetchval(TAKE, self._role, now)
 
     async def next_batch(self, now: datetime, limit: int = 200) -> OutboxBatch:
-        """Up to `limit` pending signals, oldest first; those past their expiry are marked and end here."""
+        """Up to `limit` pending signals, oldest first; expired ones, and openings under a halt, are marked and end."""
         rows = await self._database.fetch(PENDING, self._role, self._epoch, limit)
-        expired = [row["signal_id"] for row in rows if row["expires_at"] <= now]
-        await self.settle(dict.fromkeys(expired, "expired"), now)
-        return OutboxBatch([_signal(row) for row in rows if row["expires_at"] > now], len(expired))
+        ended = {row["signal_id"]: state for row in rows if (state := _end(row, now)) is not None}
+        await self.settle(ended, now)
+        stopped = sum(state == "stopped" for state in ended.values())
+        kept = [_signal(row) for row in rows if row["signal_id"] not in ended]
+        return OutboxBatch(kept, len(ended) - stopped, stopped)
 
     async def settle(self, states: Mapping[UUID, str], now: datetime) -> None:
-        """Record `published`, `unroutable` or `expired` for signals of a batch."""
+        """Record `published`, `unroutable`, `expired` or `stopped` for signals of a batch.
+
+        What was with the broker when a stop took it back is published all the same, and recorded so.
+        """
         if states:
             identifiers, statuses = list(states), list(states.values())
             await self._database.execute(SETTLE, self._role, self._epoch, identifiers, statuses, now)
@@ -99,6 +109,13 @@ class Outbox:
     async def mark_ordered(self, now: datetime) -> None:
         """Signals that have an order were accepted, even if nothing else says so."""
         await self._database.execute(MARK_ORDERED, self._role, self._epoch, now)
+
+
+def _end(row: asyncpg.Record, now: datetime) -> str | None:
+    """How a pending signal ends unsent; None when it is to be sent."""
+    if row["is_stopped"]:
+        return "stopped"
+    return "expired" if row["expires_at"] <= now else None
 
 
 def _signal(row: asyncpg.Record) -> TradingSignal:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -91,12 +92,40 @@ STRATEGIES = """
            (SELECT count(*) FROM model_service.fills f WHERE f.strategy_id = s.strategy_id) AS fills,
            (SELECT count(DISTINCT o.signal_id) FROM model_service.outcomes o WHERE o.strategy_id = s.strategy_id)
                AS outcomes,
-           (SELECT count(*) FROM model_service.training_runs r WHERE r.strategy_id = s.strategy_id) AS training_runs
+           (SELECT count(*) FROM model_service.training_runs r WHERE r.strategy_id = s.strategy_id) AS training_runs,
+           (SELECT coalesce(sum(c.realized_pnl), 0) FROM model_service.lot_closures c
+            JOIN model_service.lots l USING (lot_id)
+            JOIN model_service.trading_signals g ON g.signal_id = l.signal_id
+            WHERE c.strategy_id = s.strategy_id AND g.is_warmup) AS warmup_result
     FROM model_service.strategy_modes s
     LEFT JOIN model_service.model_versions v ON v.strategy_id = s.strategy_id AND v.is_active
     WHERE $1::text IS NULL OR s.strategy_id = $1
     ORDER BY s.strategy_id
 """
+
+
+WARMUP_RESULTS = """
+    SELECT c.strategy_id, sum(c.realized_pnl) AS result FROM model_service.lot_closures c
+    JOIN model_service.lots l USING (lot_id)
+    JOIN model_service.trading_signals g ON g.signal_id = l.signal_id
+    WHERE g.is_warmup GROUP BY c.strategy_id
+"""
+
+
+async def warmup_results(database: Database) -> Mapping[str, Decimal]:
+    """What the warm-up's positions have brought so far, after both fees, by strategy; below 0: it has cost that."""
+    return {row["strategy_id"]: row["result"] for row in await database.fetch(WARMUP_RESULTS)}
+
+
+HALTS = """
+    SELECT halt_id, strategy_id, kind, reason, actor, evidence, started_at FROM model_service.trading_halts
+    WHERE ended_at IS NULL ORDER BY halt_id
+"""
+
+
+async def open_halts(database: Database) -> list[Row]:
+    """The halts that hold now, oldest first."""
+    return _rows(await database.fetch(HALTS))
 
 
 async def strategies(database: Database) -> list[Row]:

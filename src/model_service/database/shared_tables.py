@@ -1,4 +1,7 @@
-"""The siblings' tables `orders` and `positions`: read, never written, and distrusted (CONTRACTS 0, 3.2, 3.6)."""
+"""The siblings' tables `orders`, `positions` and two of balances: read, never written, and distrusted.
+
+CONTRACTS 0, 3.2, 3.6 and 3.8.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from model_service.contracts.order_rows import ORDER_COLUMNS
 from model_service.contracts.types import Side
 from model_service.database.shared_schema import SharedSchema, SharedUse
+from model_service.services.balances import Balance, Balances
 from model_service.services.ports import OpenOrder
 
 # Some exchange states never reach the table, so an order can stay pending in it for ever: after an hour it no longer
@@ -46,7 +52,29 @@ SIGNALS_WITH_ORDERS = SharedUse(
     "SELECT DISTINCT signal_id FROM {schema}.orders WHERE signal_id = ANY($1::uuid[])",
     ([],),
 )
-USES = (ORDERS_OF_SIGNALS, SIGNALS_WITH_ORDERS, FOREIGN_OPEN_ORDERS, POSITIONS)
+QUOTE_COIN = "USDT"
+"""What order-manager pays every buy from, whatever the asset."""
+# Both are only ever added to. Times there are UTC without a zone.
+QUOTE_BALANCE = SharedUse(
+    "the guard of the balance for buys",
+    "account_balances",
+    ("coin", "available_balance", "received_at"),
+    """
+    SELECT available_balance::float8 AS available, received_at AT TIME ZONE 'UTC' AS received_at
+    FROM {schema}.account_balances WHERE coin = $1 ORDER BY account_balances.received_at DESC LIMIT 1
+    """,
+    (QUOTE_COIN,),
+)
+MARGIN_BALANCE = SharedUse(
+    "the guard of the balance for sells",
+    "account_margin_balances",
+    ("total_available_balance", "received_at"),
+    """
+    SELECT total_available_balance::float8 AS available, received_at AT TIME ZONE 'UTC' AS received_at
+    FROM {schema}.account_margin_balances ORDER BY account_margin_balances.received_at DESC LIMIT 1
+    """,
+)
+USES = (ORDERS_OF_SIGNALS, SIGNALS_WITH_ORDERS, FOREIGN_OPEN_ORDERS, POSITIONS, QUOTE_BALANCE, MARGIN_BALANCE)
 
 
 class SharedTables:
@@ -65,6 +93,13 @@ class SharedTables:
         rows = await self.schema.rows(POSITIONS) or []
         return {row["asset"]: row["size"] for row in rows if row["size"] is not None}
 
+    async def balances(self) -> Balances:
+        """The newest balances; None where there is no row, or where it cannot be read."""
+        return Balances(
+            quote=_balance(await self.schema.rows(QUOTE_BALANCE, QUOTE_COIN)),
+            margin=_balance(await self.schema.rows(MARGIN_BALANCE)),
+        )
+
     async def orders_of(self, signal_ids: Sequence[UUID]) -> list[dict[str, Any]] | None:
         """Rows of all orders of the signals, oldest first, with ORDER_COLUMNS; None where they cannot be read."""
         rows = await self.schema.rows(ORDERS_OF_SIGNALS, list(signal_ids))
@@ -74,3 +109,8 @@ class SharedTables:
         """Those of the signals that have an order; None where that cannot be read."""
         rows = await self.schema.rows(SIGNALS_WITH_ORDERS, list(signal_ids))
         return None if rows is None else {row["signal_id"] for row in rows}
+
+
+def _balance(rows: list[asyncpg.Record] | None) -> Balance | None:
+    known = [row for row in rows or () if row["available"] is not None and row["received_at"] is not None]
+    return Balance(known[0]["available"], known[0]["received_at"]) if known else None

@@ -80,7 +80,14 @@ class _RunningService:
         status = await self._service.status()
         return DemoStatus(
             strategies=tuple(
-                StrategyLine(one["strategy_id"], one["mode"], one["version"]) for one in status.strategies
+                StrategyLine(
+                    one["strategy_id"],
+                    one["mode"],
+                    one["version"],
+                    float(one["warmup_result"]),
+                    one["outcomes_wanted"],
+                )
+                for one in status.strategies
             ),
             signals=status.published,
             fills=status.fills,

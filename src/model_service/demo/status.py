@@ -10,11 +10,16 @@ from model_service.models.job import GateCondition
 
 @dataclass(frozen=True, slots=True)
 class StrategyLine:
-    """One strategy: who speaks for it, and since which version."""
+    """One strategy: who speaks for it, what its warm-up has brought so far, and the outcomes until the next training.
+
+    `warmup_result` is quote currency after fees, of closed positions.
+    """
 
     strategy_id: str
     mode: str
     version: str | None
+    warmup_result: float = 0.0
+    outcomes_wanted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,9 +80,9 @@ class PlainView:
             self.say(f"[{duration(frame.virtual_seconds)} virtual, {now - self._start:.1f} s real] {line}")
         if now - self._last_counts >= COUNTS_EVERY_SECONDS:
             self._last_counts = now
-            self.say(
-                f"[{duration(frame.virtual_seconds)} virtual, {now - self._start:.1f} s real] {counts(frame.status)}"
-            )
+            stamp = f"[{duration(frame.virtual_seconds)} virtual, {now - self._start:.1f} s real]"
+            self.say(f"{stamp} {counts(frame.status)}")
+            self.say(f"{stamp} {warmup_line(frame.status)}")
 
     def say(self, text: str) -> None:
         """One line."""
@@ -139,6 +139,13 @@ def counts(status: DemoStatus) -> str:
     return text + (f"  training {training.phase} {training.fraction:.0%}" if training else "")
 
 
+def warmup_line(status: DemoStatus) -> str:
+    """What learning has cost so far, and how much of it is still wanted; of all strategies."""
+    wanted = sum(line.outcomes_wanted or 0 for line in status.strategies)
+    result = sum(line.warmup_result for line in status.strategies)
+    return f"warm-up so far {result:+,.2f} after fees  outcomes wanted {wanted:,}"
+
+
 def panel_parts(frame: Frame, real_seconds: float, page: str | None) -> list[RenderableType]:
     """The parts of the live panel, top-down."""
     status = frame.status
@@ -151,9 +158,10 @@ def panel_parts(frame: Frame, real_seconds: float, page: str | None) -> list[Ren
 
 
 def _strategies(status: DemoStatus) -> Table:
-    table = Table("strategy", "mode", "version", box=None, pad_edge=False)
+    table = Table("strategy", "mode", "version", "warm-up so far", "outcomes wanted", box=None, pad_edge=False)
     for line in status.strategies:
-        table.add_row(line.strategy_id, line.mode, line.version or "none yet")
+        wanted = "-" if line.outcomes_wanted is None else f"{line.outcomes_wanted:,}"
+        table.add_row(line.strategy_id, line.mode, line.version or "none yet", f"{line.warmup_result:+,.2f}", wanted)
     return table
 
 

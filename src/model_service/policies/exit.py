@@ -68,6 +68,19 @@ class ExitDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class LargestOrder:
+    """What order-manager takes in one order: it cuts a larger amount, and rejects a larger quantity."""
+
+    amount: Decimal | None = None
+    quantity: Decimal | None = None
+
+    def quantity_at(self, price: Decimal) -> Decimal | None:
+        """Base units of the largest order at `price`; None: no limit."""
+        by_amount = None if self.amount is None else self.amount / (price * A_TRACE_MORE)
+        return min((one for one in (by_amount, self.quantity) if one is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class _Due:
     """What is to be closed: base units of the position, by one cause, whose numbers are those of `lot`."""
 
@@ -85,6 +98,7 @@ def decide_exit(
     pending: Sequence[Decimal | None],
     price: float,
     now: datetime,
+    largest: LargestOrder | None = None,
 ) -> ExitDecision:
     """What of an asset's open lots is to be closed at `price` (quote per base).
 
@@ -94,6 +108,7 @@ def decide_exit(
         lots: oldest first.
         state: what the decision before this one left to remember; None when there was none.
         pending: base units that each open exit order of the position may still close; None where that is unknown.
+        largest: what order-manager takes at once; what is more is closed by the signals that follow.
     """
     if not lots:
         return ExitDecision(None)
@@ -105,7 +120,8 @@ def decide_exit(
         due = _due(strategy, position, known)
         if due is None or due.quantity * position.price < _minimum(strategy, position):
             return ExitDecision(known)
-        return _asked(strategy, position, known, pending, due)
+        decision = _asked(strategy, position, known, pending, due)
+        return decision if largest is None else _cut(strategy, position, decision, largest)
 
 
 def quote_amount(quantity: Decimal, price: Decimal) -> Decimal:
@@ -186,6 +202,31 @@ def _asked(
     if repeats and waited is not None and 0 <= waited < cooldown:
         return ExitDecision(state, held=Reason(ReasonCode.EXIT_COOLDOWN, waited, cooldown))
     return ExitDecision(_remembering(position, state, due), _proposal(strategy, position, state, due, quantity))
+
+
+def _cut(
+    strategy: StrategyDefinition, position: Position, decision: ExitDecision, largest: LargestOrder
+) -> ExitDecision:
+    """The proposal as order-manager takes it. The goal stays the whole: what has begun goes on until it is reached.
+
+    Where it takes less than the exchange's minimum no order can be right; then it says so itself, by a rejection.
+    """
+    proposal, most = decision.proposal, largest.quantity_at(position.price)
+    least = _minimum(strategy, position) / position.price
+    if proposal is None or most is None or proposal.quantity <= most or most < least:
+        return decision
+    quantity = _leaving_enough(proposal.quantity, most, least)
+    amount = quote_amount(quantity, position.price)
+    cut = replace(proposal, quantity=quantity, amount=amount if largest.amount is None else min(amount, largest.amount))
+    return replace(decision, proposal=cut)
+
+
+def _leaving_enough(whole: Decimal, most: Decimal, least: Decimal) -> Decimal:
+    """Up to `most` of `whole`, so that the rest can be sold too, if possible also when the price halves meanwhile."""
+    for rest in (2 * least, least):
+        if whole >= rest + least:
+            return min(most, whole - rest)
+    return most
 
 
 def _uncovered(position: Position, pending: Sequence[Decimal | None]) -> Decimal:

@@ -57,6 +57,8 @@ class SignalPublisher:
         batch = await self._outbox.next_batch(now)
         if batch.expired:
             log.warning("signals_expired", count=batch.expired)
+        if batch.stopped:
+            log.warning("signals_withdrawn", count=batch.stopped)
         return await self._send(lease, batch.signals, now)
 
     async def close(self) -> None:

@@ -63,7 +63,10 @@ def funding_costs(snapshot: MarketSnapshot, horizon_seconds: float) -> dict[Side
 
 
 def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
-    """The snapshot as order-manager accepts it: finite numbers only, spread in percent."""
+    """The snapshot as order-manager accepts it: finite numbers from 0 on only, spread in percent.
+
+    It silently drops a signal with a negative one, as the spread of a crossed book is: an exit would be lost.
+    """
     known = {
         "price": snapshot.price,
         "spread": snapshot.spread_percent,
@@ -72,7 +75,7 @@ def snapshot_message(snapshot: MarketSnapshot) -> dict[str, Any]:
         "funding_rate": snapshot.funding_rate,
         "seconds_to_funding": snapshot.seconds_to_funding,
     }
-    message: dict[str, Any] = {name: value for name, value in known.items() if math.isfinite(value)}
+    message: dict[str, Any] = {name: value for name, value in known.items() if math.isfinite(value) and value >= 0}
     if math.isfinite(snapshot.bid_size) and math.isfinite(snapshot.ask_size):
         message["orderbook_depth"] = {"bid_depth": snapshot.bid_size, "ask_depth": snapshot.ask_size}
     return message

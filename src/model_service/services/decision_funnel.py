@@ -98,7 +98,13 @@ DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
     (
         "mode",
         "May anybody open a position?",
-        (ReasonCode.PAUSED, ReasonCode.WARMUP_DISABLED, ReasonCode.WARMUP_EXPIRED),
+        (
+            ReasonCode.PAUSED,
+            ReasonCode.WARMUP_DISABLED,
+            ReasonCode.WARMUP_EXPIRED,
+            ReasonCode.STOPPED,
+            ReasonCode.LOSS_LIMIT,
+        ),
     ),
     (
         "policy",
@@ -111,8 +117,15 @@ DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
     ("open_order", "Is no order of the asset open?", (ReasonCode.OPEN_ORDER,)),
     ("position", "Is the strategy's position within its limit?", (ReasonCode.POSITION_LIMIT,)),
     ("platform_position", "Is the platform's position within the limits?", (ReasonCode.PLATFORM_POSITION_LIMIT,)),
+    ("order_quantity", "Does order-manager take such a quantity?", (ReasonCode.ORDER_MANAGER_POSITION_SIZE,)),
+    ("balance", "Is the balance known and enough?", (ReasonCode.BALANCE_STALE, ReasonCode.BALANCE_TOO_LOW)),
     ("amount", "Is the amount large enough for the exchange?", (ReasonCode.AMOUNT_BELOW_MINIMUM,)),
+    ("order_amount", "Does order-manager take such an amount?", (ReasonCode.ORDER_MANAGER_AMOUNT,)),
     ("rate_limit", "Does the rate limit allow one more?", (ReasonCode.RATE_LIMITED,)),
+    ("limits_known", "Can the limits that all processes share be looked at?", (ReasonCode.LIMITS_BUSY,)),
+    ("exposure", "Are all positions together within their limit?", (ReasonCode.EXPOSURE_LIMIT,)),
+    ("conflict", "Has no other strategy just opened the other side?", (ReasonCode.CONFLICTING_SIGNAL,)),
+    ("total_rate", "Does the rate limit of all strategies allow one more?", (ReasonCode.TOTAL_RATE_LIMITED,)),
 )
 """The steps of `SignalGenerator` in their order: name, question, the reasons that end a tick there."""
 
@@ -121,6 +134,7 @@ OUTBOX = {
     "sending": "are being sent; the broker has not confirmed them yet",
     "expired": "were too old before they could be sent, and were not",
     "unroutable": "came back from the broker: no queue is bound that would take them",
+    "stopped": "lay in the outbox when trading was stopped, and were not sent",
 }
 ORDERS = {
     "unknown": "nothing has been heard of an order yet",

@@ -7,14 +7,15 @@ holds that both say the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from model_service.market.snapshot import MarketSnapshot, PriceJump
 from model_service.policies.reasons import ReasonCode
-from model_service.services.guards import OpeningRequest, age_seconds, spread_read
+from model_service.services.guards import OpeningRequest, age_seconds, order_minimum, spread_read
+from model_service.services.halts import Halt, held
 
 Comparison = Literal["at_most", "at_least", "above"]
 
@@ -30,16 +31,25 @@ class GuardReading:
 
 MEASURES: Mapping[str, tuple[str, Comparison]] = {
     ReasonCode.MARKET_DATA_STALE: ("age of the market data, seconds", "at_most"),
-    ReasonCode.MARKET_DATA_AHEAD: ("the market data ahead of our clock, seconds", "at_most"),
     ReasonCode.PRICE_JUMP: ("the price to the one before, percent of the smaller", "at_most"),
+    ReasonCode.STOPPED: ("stops by a person that hold", "at_most"),
+    ReasonCode.LOSS_LIMIT: ("loss of the day by which it was halted, quote currency", "at_most"),
+    ReasonCode.MARKET_DATA_AHEAD: ("the market data ahead of our clock, seconds", "at_most"),
     ReasonCode.BOOK_INVALID: ("spread, percent", "above"),
     ReasonCode.BOOK_STALE: ("age of the book, seconds", "at_most"),
     ReasonCode.INDICATORS_STALE: ("age of the newest closed bar, seconds", "at_most"),
     ReasonCode.OPEN_ORDER: ("open orders of the asset that count", "at_most"),
     ReasonCode.POSITION_LIMIT: ("the strategy's position after it, quote currency", "at_most"),
     ReasonCode.PLATFORM_POSITION_LIMIT: ("the platform's position after it, quote currency", "at_most"),
+    ReasonCode.ORDER_MANAGER_POSITION_SIZE: ("order, or the position that it enlarges, base units", "at_most"),
+    ReasonCode.BALANCE_STALE: ("age of the balance, seconds", "at_most"),
+    ReasonCode.BALANCE_TOO_LOW: ("asked of the balance in this pass, quote currency", "at_most"),
     ReasonCode.AMOUNT_BELOW_MINIMUM: ("amount, quote currency", "at_least"),
+    ReasonCode.ORDER_MANAGER_AMOUNT: ("amount, quote currency", "at_most"),
     ReasonCode.RATE_LIMITED: ("signals that the rate limit had left", "at_least"),
+    ReasonCode.EXPOSURE_LIMIT: ("all positions and openings after it, quote currency", "at_most"),
+    ReasonCode.CONFLICTING_SIGNAL: ("seconds since another strategy opened the other side", "at_least"),
+    ReasonCode.TOTAL_RATE_LIMITED: ("signals that the rate limit of all strategies had left", "at_least"),
 }
 """What each guard measures, and how the value has to stand to the threshold. A position over its limit may shrink."""
 
@@ -49,12 +59,15 @@ def guard_readings(request: OpeningRequest) -> tuple[GuardReading, ...]:
     strategy, limits, snapshot = request.strategy, request.limits, request.snapshot
     age = age_seconds(snapshot, snapshot.updated_at)
     change = request.side.sign * float(request.amount)
+    balance, name = request.balance, strategy.strategy_id
     counted = [
         order for order in request.open_orders if not limits.opposite_orders_only or order.side is request.side.opposite
     ]
     return (
         _reading(ReasonCode.MARKET_DATA_STALE, age, limits.market_data_max_age_seconds),
         _jump_reading(snapshot.price_jump),
+        _reading(ReasonCode.STOPPED, float(len(held(request.halts, name, "manual"))), 0.0),
+        _loss(held(request.halts, name, "loss_limit")),
         _reading(
             ReasonCode.MARKET_DATA_AHEAD, None if age is None else max(0.0, -age), limits.market_data_max_age_seconds
         ),
@@ -70,9 +83,19 @@ def guard_readings(request: OpeningRequest) -> tuple[GuardReading, ...]:
             abs(request.platform_position_amount + change),
             request.platform_limit_amount,
         ),
+        _reading(ReasonCode.ORDER_MANAGER_POSITION_SIZE, request.reached_quantity, limits.order_quantity),
         _reading(
-            ReasonCode.AMOUNT_BELOW_MINIMUM, float(request.amount), float(strategy.exchange_minimum_of(snapshot.asset))
+            ReasonCode.BALANCE_STALE,
+            None if balance is None else balance.age_seconds(snapshot.at),
+            None if balance is None else limits.balance_max_age_seconds,
         ),
+        _reading(
+            ReasonCode.BALANCE_TOO_LOW,
+            request.asked_amount + float(request.amount),
+            None if balance is None else limits.balance_share * balance.available,
+        ),
+        _reading(ReasonCode.AMOUNT_BELOW_MINIMUM, float(request.amount), float(order_minimum(request))),
+        _reading(ReasonCode.ORDER_MANAGER_AMOUNT, float(request.amount), limits.order_amount),
         _reading(ReasonCode.RATE_LIMITED, request.tokens, 1.0),
     )
 
@@ -85,6 +108,11 @@ def _jump_reading(jump: PriceJump | None) -> GuardReading:
 
 def _age_reading(guard: ReasonCode, snapshot: MarketSnapshot, moment: datetime | None, limit: float) -> GuardReading:
     return _reading(guard, age_seconds(snapshot, moment), None if moment is None else limit)
+
+
+def _loss(halts: Sequence[Halt]) -> GuardReading:
+    evidence = halts[0].evidence if halts else {}
+    return _reading(ReasonCode.LOSS_LIMIT, evidence.get("loss"), evidence.get("limit"))
 
 
 def _reading(guard: ReasonCode, value: float | None, threshold: float | None) -> GuardReading:

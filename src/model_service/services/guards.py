@@ -1,4 +1,8 @@
-"""The guards of openings, in the order in which they are asked. Each passes (None) or gives its reason and numbers."""
+"""The guards of openings, in the order in which they are asked. Each passes (None) or gives its reason and numbers.
+
+They are asked of what this process knows. What all processes share (`services.shared_limits`) is asked last, when the
+opening is recorded. docs/guards.md lists all of them.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,32 @@ from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.policies.reasons import Reason, ReasonCode
+from model_service.services.balances import Balance
+from model_service.services.halts import Halt, held
 from model_service.services.ports import OpenOrder
+
+LEAST_ORDER_AMOUNT = Decimal("0.01")
+"""order-manager silently drops a signal of a smaller amount."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardLimits:
-    """Limits that hold for every strategy."""
+    """Limits that hold for every strategy.
+
+    Attributes:
+        balance_share: of the available balance, that openings may ask for.
+        order_amount: quote currency to which order-manager cuts an order.
+        order_quantity: base units that order-manager takes at most.
+    """
 
     market_data_max_age_seconds: float
     skip_if_open_order: bool
     opposite_orders_only: bool
     indicators_max_age_seconds: float = math.inf
+    balance_share: float = 1.0
+    balance_max_age_seconds: float = math.inf
+    order_amount: float = math.inf
+    order_quantity: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +55,10 @@ class OpeningRequest:
             people together; 0 where there is no such table.
         platform_limit_amount: the limits of all strategies on the asset added up.
         tokens: what the rate limit has left.
+        halts: that hold now, for this strategy or another.
+        balance: what the side is paid from; None where there is no row of it, or no such table.
+        asked_amount: quote currency that earlier openings of the same pass ask of it.
+        platform_quantity: signed base units in the platform's own table.
     """
 
     strategy: StrategyDefinition
@@ -48,6 +71,21 @@ class OpeningRequest:
     tokens: float
     platform_position_amount: float = 0.0
     platform_limit_amount: float = math.inf
+    halts: Sequence[Halt] = ()
+    balance: Balance | None = None
+    asked_amount: float = 0.0
+    platform_quantity: float = 0.0
+
+    @property
+    def order_quantity(self) -> float:
+        """Base units of the order, as order-manager works them out: the price that is sent decides."""
+        return float(self.amount) / self.snapshot.price
+
+    @property
+    def reached_quantity(self) -> float:
+        """Base units that order-manager holds against its limit: of the order, or of the position that it enlarges."""
+        after = abs(self.platform_quantity + self.side.sign * self.order_quantity)
+        return max(self.order_quantity, after) if after > abs(self.platform_quantity) else self.order_quantity
 
 
 def refuse_opening(request: OpeningRequest) -> Reason | None:
@@ -85,6 +123,30 @@ def _stale(snapshot: MarketSnapshot, max_age_seconds: float) -> Reason | None:
 def _jumped(snapshot: MarketSnapshot) -> Reason | None:
     jump = snapshot.price_jump
     return None if jump is None else Reason(ReasonCode.PRICE_JUMP, jump.percent, jump.limit_percent)
+
+
+def halted(strategy_id: str, halts: Sequence[Halt]) -> Reason | None:
+    """Whether the strategy may open anything at all: a stop by a person, then its loss limit or that of all."""
+    return _stopped(strategy_id, halts) or _loss_limited(strategy_id, halts)
+
+
+def _stopped(strategy_id: str, halts: Sequence[Halt]) -> Reason | None:
+    stops = held(halts, strategy_id, "manual")
+    return Reason(ReasonCode.STOPPED, float(len(stops)), 0.0) if stops else None
+
+
+def _loss_limited(strategy_id: str, halts: Sequence[Halt]) -> Reason | None:
+    for halt in held(halts, strategy_id, "loss_limit"):
+        return Reason(ReasonCode.LOSS_LIMIT, halt.evidence.get("loss"), halt.evidence.get("limit"))
+    return None
+
+
+def _not_stopped(request: OpeningRequest) -> Reason | None:
+    return _stopped(request.strategy.strategy_id, request.halts)
+
+
+def _within_loss_limit(request: OpeningRequest) -> Reason | None:
+    return _loss_limited(request.strategy.strategy_id, request.halts)
 
 
 def _fresh_market_data(request: OpeningRequest) -> Reason | None:
@@ -146,11 +208,40 @@ def _over(request: OpeningRequest, before: float, limit: float, code: ReasonCode
     return Reason(code, abs(after), limit) if abs(after) > limit and abs(after) > abs(before) else None
 
 
+def _within_order_manager_position(request: OpeningRequest) -> Reason | None:
+    limit, quantity = request.limits.order_quantity, request.reached_quantity
+    return Reason(ReasonCode.ORDER_MANAGER_POSITION_SIZE, quantity, limit) if quantity > limit else None
+
+
+def _fresh_balance(request: OpeningRequest) -> Reason | None:
+    if request.balance is None:
+        return None
+    age, limit = request.balance.age_seconds(request.snapshot.at), request.limits.balance_max_age_seconds
+    return Reason(ReasonCode.BALANCE_STALE, age, limit) if age > limit else None
+
+
+def _within_balance(request: OpeningRequest) -> Reason | None:
+    if request.balance is None:
+        return None
+    asked, free = request.asked_amount + float(request.amount), request.limits.balance_share * request.balance.available
+    return Reason(ReasonCode.BALANCE_TOO_LOW, asked, free) if asked > free else None
+
+
+def order_minimum(request: OpeningRequest) -> Decimal:
+    """The least amount, quote currency: the exchange's, and never what order-manager would drop."""
+    return max(request.strategy.exchange_minimum_of(request.snapshot.asset), LEAST_ORDER_AMOUNT)
+
+
 def _amount_above_minimum(request: OpeningRequest) -> Reason | None:
-    minimum = request.strategy.exchange_minimum_of(request.snapshot.asset)
+    minimum = order_minimum(request)
     if request.amount < minimum:
         return Reason(ReasonCode.AMOUNT_BELOW_MINIMUM, float(request.amount), float(minimum))
     return None
+
+
+def _within_order_manager_amount(request: OpeningRequest) -> Reason | None:
+    limit, amount = request.limits.order_amount, float(request.amount)
+    return Reason(ReasonCode.ORDER_MANAGER_AMOUNT, amount, limit) if amount > limit else None
 
 
 def _within_rate_limit(request: OpeningRequest) -> Reason | None:
@@ -160,6 +251,8 @@ def _within_rate_limit(request: OpeningRequest) -> Reason | None:
 OPENING_GUARDS: tuple[Callable[[OpeningRequest], Reason | None], ...] = (
     _fresh_market_data,
     _steady_price,
+    _not_stopped,
+    _within_loss_limit,
     _clocks_agree,
     _valid_book,
     _fresh_book,
@@ -167,6 +260,10 @@ OPENING_GUARDS: tuple[Callable[[OpeningRequest], Reason | None], ...] = (
     _no_open_order,
     _within_position_limit,
     _within_platform_position_limit,
+    _within_order_manager_position,
+    _fresh_balance,
+    _within_balance,
     _amount_above_minimum,
+    _within_order_manager_amount,
     _within_rate_limit,
 )

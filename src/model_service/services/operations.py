@@ -1,4 +1,4 @@
-"""What people may do to the service: activate, roll back, pause, resume, train. All of it is audited."""
+"""What people may do to the service: activate, roll back, pause, stop, resume, train. All of it is audited."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+import structlog
+
 from model_service.config.clock import Clock
 from model_service.models.artifact import ArtifactDamaged
 from model_service.services.activation_refusals import GENERAL, changed, files_removed, unusable
 from model_service.services.errors import NotFound, Refused
+from model_service.services.halts import HaltStore, Resumed, Stopped
 from model_service.services.modes import Modes
 from model_service.services.ports import (
     NOBODY,
@@ -27,6 +30,10 @@ from model_service.services.strategy_view import StrategyView, strategy_view
 from model_service.services.training import TrainingService
 from model_service.services.triggers import Triggers
 
+log = structlog.get_logger()
+EVERYTHING = "every strategy"
+"""The subject of the audit log for what holds for all."""
+
 
 class ServiceOperations:
     """The operations of one service, each with who asks for it and why."""
@@ -40,6 +47,7 @@ class ServiceOperations:
         roster: StrategyRoster,
         control: StrategyControl,
         clock: Clock,
+        halts: HaltStore,
     ) -> None:
         self._modes = modes
         self._registry = registry
@@ -48,6 +56,7 @@ class ServiceOperations:
         self._roster = roster
         self._control = control
         self._clock = clock
+        self._halts = halts
 
     async def activate(
         self, version: str, *, strategy_id: str | None, force: bool, actor: str, reason: str,
@@ -128,13 +137,19 @@ class ServiceOperations:
         await self._audit(actor, "pause", strategy_id, {"from": before, "to": "paused", "reason": reason})
 
     async def resume(self, strategy_id: str, actor: str, reason: str) -> None:
-        """Let a paused strategy speak again. Raises NotFound, or Refused when it is not paused."""
+        """Let a strategy speak again that is paused, or halted by its own loss limit.
+
+        Raises NotFound, or Refused when it is neither. A stop of every strategy holds on.
+        """
         self._modes.known(strategy_id)
         before = self._modes.mode(strategy_id)
-        if before != "paused":
-            raise Refused("not_paused", f"{strategy_id} is in mode {before}, not paused.", kind="conflict")
-        await self._modes.resume(strategy_id, actor=actor, reason=reason, now=self._clock.now())
-        details = {"from": before, "to": self._modes.mode(strategy_id), "reason": reason}
+        resumed = await self._halts.resume(strategy_id, actor, reason, self._clock.now())
+        if before != "paused" and not resumed.ended:
+            held = " A halt of every strategy holds it: resume that." if resumed.holding else ""
+            raise Refused("not_paused", f"{strategy_id} is in mode {before}, not paused.{held}", kind="conflict")
+        if before == "paused":
+            await self._modes.resume(strategy_id, actor=actor, reason=reason, now=self._clock.now())
+        details = {"from": before, "to": self._modes.mode(strategy_id), "reason": reason, **_ended(resumed)}
         await self._audit(actor, "resume", strategy_id, details)
 
     async def reload_strategies(self, actor: str) -> Sequence[StrategyChange]:
@@ -148,6 +163,26 @@ class ServiceOperations:
             raise NotFound("unknown_strategy", "There is no strategy of that name; GET /api/v1/strategies lists them.")
         return found
 
+    async def stop(self, actor: str, reason: str) -> Stopped:
+        """Stop the openings of every strategy, in every process on the database, until somebody resumes."""
+        stopped = await self._halts.stop(actor, reason, self._clock.now())
+        log.warning("trading_stopped", actor=actor, reason=reason, withdrawn=stopped.withdrawn)
+        details = {"reason": reason, "halt_id": stopped.halt.halt_id, "withdrawn": stopped.withdrawn}
+        await self._audit(actor, "stop", EVERYTHING, details)
+        return stopped
+
+    async def resume_all(self, actor: str, reason: str) -> Resumed:
+        """End a stop, and the loss limit of all strategies; pauses and loss limits of single ones hold on.
+
+        Raises Refused when there is neither.
+        """
+        resumed = await self._halts.resume(None, actor, reason, self._clock.now())
+        if not resumed.ended:
+            raise Refused("not_stopped", "No halt of every strategy holds.", kind="conflict")
+        log.info("trading_resumed", actor=actor, reason=reason)
+        await self._audit(actor, "resume", EVERYTHING, {"reason": reason, **_ended(resumed)})
+        return resumed
+
     async def _check_data(self, strategy_id: str, training_type: TrainingType, now: datetime) -> None:
         wanted = self._modes.known(strategy_id).minimum_dataset_size
         samples = await self._training.sample_count(strategy_id)
@@ -157,6 +192,10 @@ class ServiceOperations:
         run_id = await self._training.refuse(strategy_id, training_type, "manual", "not_enough_data", hint, now)
         details = {"samples": samples, "minimum": wanted, "training_id": str(run_id)}
         raise Refused("not_enough_data", hint, details)
+
+    async def outcomes_wanted(self, strategy_id: str) -> int | None:
+        """Outcomes until the next training by their number; None for a strategy that is not configured."""
+        return await self._triggers.outcomes_wanted(strategy_id)
 
     def next_scheduled(self, strategy_id: str | None) -> datetime | None:
         """The next slot of the schedule, which is the same for every strategy; None when there is no schedule."""
@@ -216,3 +255,7 @@ class ServiceOperations:
 
 def _gate_message(version: str) -> str:
     return f"{version} has not passed the promotion gate; its detail lists the conditions. force overrides it."
+
+
+def _ended(resumed: Resumed) -> dict[str, Any]:
+    return {"halts": [halt.halt_id for halt in resumed.ended]} if resumed.ended else {}

@@ -84,6 +84,14 @@ class SilentTick:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedOpening:
+    """An opening that was decided and may not be sent, since a limit that all processes share forbids it."""
+
+    decided: DecidedSignal
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class OpenOrder:
     """An order that may still fill: of one of our signals, or (strategy None) seen in the shared table.
 
@@ -140,12 +148,19 @@ class DecisionStore(Protocol):
         nones: Sequence[NoneDraw],
         silent: Sequence[SilentTick],
         exit_states: Mapping[PositionKey, ExitState] | None = None,
-    ) -> None:
-        """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it."""
+        *,
+        prices: Mapping[str, float] | None = None,
+        spare: Mapping[UUID, NoneDraw] | None = None,
+    ) -> Sequence[RefusedOpening]:
+        """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it.
+
+        Openings that the shared limits forbid come back; they are counted as silent ticks, and those of `spare` (by
+        signal) kept as draws of `none`. `prices` by asset value the positions that are held against these limits.
+        """
         ...
 
-    async def took_effect(self) -> bool:
-        """Whether the signals of the last `record`, which broke off, are stored: only the answer may have been lost."""
+    async def took_effect(self) -> frozenset[UUID]:
+        """Which signals of the last `record`, which broke off, are stored: only the answer may have been lost."""
         ...
 
 

@@ -1,8 +1,12 @@
-"""A token bucket: so many per minute, with a burst."""
+"""A token bucket: so many per minute, with a burst. One for each strategy, and one that all processes share."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+
+LARGEST_CLOCK_DIFFERENCE_SECONDS = 60.0
+"""Clocks of two processes lie closer together than this; one that is further behind has been set back."""
 
 
 class TokenBucket:
@@ -36,3 +40,34 @@ class TokenBucket:
             return False
         self._tokens -= 1.0
         return True
+
+    def give_back(self) -> None:
+        """Return a token whose signal was refused elsewhere."""
+        self._tokens = min(self._burst, self._tokens + 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket as it is stored: tokens by the time of its last refill."""
+
+    tokens: float
+    refilled_at: datetime
+
+
+def refilled(bucket: Bucket, *, per_minute: float, burst: int, now: datetime) -> Bucket:
+    """The bucket at `now`, for processes whose clocks differ: its time never goes back by a little.
+
+    Else two of them would gain the time between their clocks again at every turn.
+
+    Example:
+        >>> from datetime import UTC, datetime, timedelta
+        >>> noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        >>> refilled(Bucket(0.5, noon), per_minute=60, burst=3, now=noon + timedelta(seconds=1)).tokens
+        1.5
+        >>> refilled(Bucket(0.5, noon), per_minute=60, burst=3, now=noon - timedelta(seconds=1)) == Bucket(0.5, noon)
+        True
+    """
+    elapsed = (now - bucket.refilled_at).total_seconds()
+    if -LARGEST_CLOCK_DIFFERENCE_SECONDS <= elapsed < 0:
+        return bucket
+    return Bucket(min(float(burst), bucket.tokens + max(0.0, elapsed) * per_minute / 60.0), now)

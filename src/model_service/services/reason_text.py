@@ -136,6 +136,47 @@ def _minimum(value: Number, threshold: Number) -> str:
     return f"the amount would have been {_n(value)} in quote currency; the exchange takes {_n(threshold)} or more"
 
 
+def _loss(value: Number, threshold: Number) -> str:
+    return (
+        f"the loss of the day came to {_n(value)} in quote currency, and the limit is {_n(threshold)}; "
+        "nothing is opened until a person resumes"
+    )
+
+
+def _order_quantity(value: Number, threshold: Number) -> str:
+    return f"order or position would have come to {_n(value)} base units; order-manager rejects over {_n(threshold)}"
+
+
+def _balance_age(value: Number, threshold: Number) -> str:
+    return f"the newest balance was {_n(value, ',.1f')} s old; at most {_n(threshold)} s are allowed"
+
+
+def _balance(value: Number, threshold: Number) -> str:
+    return f"{_n(value)} would have been asked of a balance of which {_n(threshold)} may be used, in quote currency"
+
+
+def _order_amount(value: Number, threshold: Number) -> str:
+    return f"the amount would have been {_n(value)} in quote currency; order-manager cuts what is over {_n(threshold)}"
+
+
+def _exposure(value: Number, threshold: Number) -> str:
+    return f"all positions together would have come to {_n(value)} in quote currency; their limit is {_n(threshold)}"
+
+
+def _conflict(value: Number, threshold: Number) -> str:
+    return (
+        f"another strategy opened the other side of the asset {_n(value, ',.1f')} s before; "
+        f"the first has the word for {_n(threshold)} s"
+    )
+
+
+def _total_rate(value: Number, threshold: Number) -> str:
+    return (
+        f"the rate limit of all strategies had {_n(value, '.2f')} signals left; {_n(threshold)} is needed. "
+        "It fills up with time"
+    )
+
+
 def _rate(value: Number, threshold: Number) -> str:
     return f"the rate limit had {_n(value, '.2f')} signals left; {_n(threshold)} is needed. It fills up with time"
 
@@ -148,6 +189,18 @@ TEXTS: Mapping[str, ReasonText] = {
         _always("no model is active, and the warm-up is switched off"), "WARMUP_MODE_ENABLED"
     ),
     ReasonCode.WARMUP_EXPIRED: ReasonText(_expired, "WARMUP_DURATION_HOURS"),
+    ReasonCode.STOPPED: ReasonText(_always("a person has stopped all trading; positions are still closed")),
+    ReasonCode.LOSS_LIMIT: ReasonText(_loss, "TRADING_DAILY_LOSS_LIMIT_AMOUNT"),
+    ReasonCode.ORDER_MANAGER_POSITION_SIZE: ReasonText(_order_quantity, "ORDERMANAGER_MAX_POSITION_SIZE"),
+    ReasonCode.BALANCE_STALE: ReasonText(_balance_age, "BALANCE_DATA_MAX_AGE_SECONDS"),
+    ReasonCode.BALANCE_TOO_LOW: ReasonText(_balance, "BALANCE_ADAPTATION_SAFETY_MARGIN"),
+    ReasonCode.ORDER_MANAGER_AMOUNT: ReasonText(_order_amount, "ORDERMANAGER_MAX_EXPOSURE"),
+    ReasonCode.LIMITS_BUSY: ReasonText(
+        _always("the limits that all processes share could not be looked at in time; exits did not wait for them")
+    ),
+    ReasonCode.EXPOSURE_LIMIT: ReasonText(_exposure, "TRADING_MAX_EXPOSURE_AMOUNT"),
+    ReasonCode.CONFLICTING_SIGNAL: ReasonText(_conflict, "SIGNAL_CONFLICT_WINDOW_SECONDS"),
+    ReasonCode.TOTAL_RATE_LIMITED: ReasonText(_total_rate, "SIGNAL_GENERATION_TOTAL_RATE_LIMIT"),
     ReasonCode.MARKET_DATA_MISSING: ReasonText(_always("no price of the asset has come yet"), "MARKET_DATA_QUEUES"),
     ReasonCode.MARKET_DATA_STALE: ReasonText(_stale, "MARKET_DATA_MAX_AGE_SECONDS"),
     ReasonCode.MARKET_DATA_AHEAD: ReasonText(_ahead, "MARKET_DATA_MAX_AGE_SECONDS"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import structlog
 
@@ -19,14 +20,15 @@ from model_service.market.snapshot import MarketSnapshot
 from model_service.market.state import AssetMarket
 from model_service.models.features import feature_vector
 from model_service.policies.base import ActionProbabilities, Proposal
-from model_service.policies.exit import ExitDecision, decide_exit
+from model_service.policies.exit import ExitDecision, LargestOrder, decide_exit
 from model_service.policies.exit_state import ExitState, current
 from model_service.policies.reasons import Reason, ReasonCode
+from model_service.services.conditions import Conditions, OpeningConditions
 from model_service.services.decision import amounts_of, decision_context, draw
 from model_service.services.decision_evidence import decision_evidence
 from model_service.services.decision_failures import DecisionFailures
 from model_service.services.guard_readings import guard_readings
-from model_service.services.guards import GuardLimits, OpeningRequest, market_data_reason, refuse_opening
+from model_service.services.guards import GuardLimits, OpeningRequest, halted, market_data_reason, refuse_opening
 from model_service.services.modes import Modes
 from model_service.services.ports import (
     DecidedSignal,
@@ -60,6 +62,7 @@ class GenerationLimits:
     none_sample_rate: float
     seed: str
     statistics_refresh_seconds: float
+    largest_order: LargestOrder | None = None
 
 
 @dataclass(slots=True)
@@ -75,10 +78,13 @@ class _Pass:
     orders: Sequence[OpenOrder]
     exit_states: Mapping[PositionKey, ExitState]
     platform_positions: Mapping[str, float]
+    conditions: Conditions | None
     signals: list[DecidedSignal] = field(default_factory=list)
     nones: list[NoneDraw] = field(default_factory=list)
     silent: list[SilentTick] = field(default_factory=list)
     changed_exits: dict[PositionKey, ExitState] = field(default_factory=dict)
+    spare: dict[UUID, NoneDraw] = field(default_factory=dict)
+    asked: dict[Side, Decimal] = field(default_factory=lambda: dict.fromkeys(Side, Decimal(0)))
 
 
 class SignalGenerator:
@@ -92,6 +98,7 @@ class SignalGenerator:
         store: DecisionStore,
         identifiers: Identifiers,
         limits: GenerationLimits,
+        conditions: OpeningConditions | None = None,
     ) -> None:
         self._roster = roster
         self._markets = markets
@@ -99,6 +106,7 @@ class SignalGenerator:
         self._store = store
         self._identifiers = identifiers
         self._limits = limits
+        self._conditions = conditions
         # Kept when a strategy changes or goes: taking it away and adding it again must not fill its bucket.
         self._buckets: dict[str, TokenBucket] = {}
         self._failures = DecisionFailures()
@@ -118,10 +126,10 @@ class SignalGenerator:
 
         The signals are in the outbox when this returns.
         """
-        if self._in_doubt is not None and await self._store.took_effect():
+        if self._in_doubt is not None and (stored := await self._store.took_effect()):
             # Only the answer to its COMMIT was lost. To decide that tick again could place a second order, and to take
             # the pass for failed would leave its signals uncounted.
-            return self._recorded(self._in_doubt)
+            return self._recorded(self._in_doubt, stored)
         self._in_doubt = None
         if self._is_tick_due(now):
             return await self._tick_all(now)
@@ -133,7 +141,7 @@ class SignalGenerator:
         await self._pause_failing(now)
         await self._refresh_statistics(now)
         decided = await self._begin(now, is_tick=True)
-        for strategy in decided.strategies:
+        for strategy in rotated(decided.strategies, now, self._limits.tick_seconds):
             for asset in strategy.assets:
                 self._tick_asset(strategy, asset, decided)
             # Market data, executions and HTTP get their turn between two strategies; the snapshots are taken already.
@@ -176,33 +184,62 @@ class SignalGenerator:
         # way round it would not be seen at all, and the position be closed a second time.
         orders = await self._store.open_orders(now)
         # The strategies and the snapshots of one moment: every asset that ticks has its market.
+        strategies, position_limits = self._roster.current, self._roster.position_limits
+        snapshots = {asset: market.snapshot(now) for asset, market in self._markets.items()}
         return _Pass(
             now=now,
             is_tick=is_tick,
-            strategies=self._roster.current,
-            position_limits=self._roster.position_limits,
-            snapshots={asset: market.snapshot(now) for asset, market in self._markets.items()},
+            strategies=strategies,
+            position_limits=position_limits,
+            snapshots=snapshots,
+            conditions=await self._look(strategies, snapshots, now) if is_tick else None,
             lots=await self._store.open_lots(),
             orders=orders,
             exit_states=await self._store.exit_states(),
             platform_positions=await self._store.shared_positions() if is_tick else {},
         )
 
+    async def _look(
+        self, strategies: Sequence[StrategyDefinition], snapshots: Mapping[str, MarketSnapshot], now: datetime
+    ) -> Conditions | None:
+        """What openings depend on; None when that fails for its values: then nothing is opened, and exits go on."""
+        if self._conditions is None:
+            return Conditions()
+        names, prices = [one.strategy_id for one in strategies], _prices(snapshots)
+        try:
+            return await self._conditions.look(names, prices, now)
+        except (ArithmeticError, ValueError, KeyError, TypeError) as error:
+            log.exception("conditions_failed", error=str(error))
+            return None
+
     async def _record(self, decided: _Pass) -> Sequence[DecidedSignal]:
         # A pass that broke off before it was stored is forgotten: the next one decides on what is known by then.
         self._in_doubt = decided
-        await self._store.record(decided.signals, decided.nones, decided.silent, decided.changed_exits)
-        return self._recorded(decided)
+        refused = await self._store.record(
+            decided.signals,
+            decided.nones,
+            decided.silent,
+            decided.changed_exits,
+            prices=_prices(decided.snapshots),
+            spare=decided.spare,
+        )
+        taken_back = {one.decided.signal.signal_id for one in refused}
+        return self._recorded(decided, {one.signal.signal_id for one in decided.signals} - taken_back)
 
-    def _recorded(self, decided: _Pass) -> Sequence[DecidedSignal]:
+    def _recorded(self, decided: _Pass, stored: Collection[UUID]) -> Sequence[DecidedSignal]:
+        """Count a pass of which the signals `stored` are in the outbox; openings that were refused became silent."""
         self._in_doubt = None
+        signals = [one for one in decided.signals if one.signal.signal_id in stored]
+        for one in decided.signals:
+            if one.signal.signal_id not in stored:
+                self._bucket(one.signal.strategy_id).give_back()
         self._looked_at = decided.now
         if decided.is_tick:
             self._next_tick = _next_multiple(decided.now, self._limits.tick_seconds)
         self.ticks += len(decided.signals) + len(decided.silent)
-        self.signals += len(decided.signals)
-        self.model_signals += sum(one.signal.model_version is not None for one in decided.signals)
-        return decided.signals
+        self.signals += len(signals)
+        self.model_signals += sum(one.signal.model_version is not None for one in signals)
+        return signals
 
     def _is_tick_due(self, now: datetime) -> bool:
         # Further ahead than a tick is long: the clock has stepped back, and neither ticks nor exits wait for it.
@@ -264,7 +301,8 @@ class SignalGenerator:
         if not tick.strategy.exits_enabled:
             return ExitDecision(None)
         pending = [order.quantity for order in tick.orders if order.intent == "exit"]
-        made = decide_exit(tick.strategy, tick.lots, tick.exit_state, pending, tick.snapshot.price, tick.now)
+        largest = self._limits.largest_order
+        made = decide_exit(tick.strategy, tick.lots, tick.exit_state, pending, tick.snapshot.price, tick.now, largest)
         if made.state is not None and made.state != current(tick.exit_state, tick.lots):
             decided.changed_exits[strategy_id, tick.snapshot.asset] = made.state
         if made.proposal is not None:
@@ -279,19 +317,27 @@ class SignalGenerator:
         policy = self._modes.policy(tick.strategy.strategy_id, tick.now)
         if isinstance(policy, Reason):
             return policy
+        if decided.conditions is None:
+            return Reason(ReasonCode.DECISION_FAILED)
+        held = halted(tick.strategy.strategy_id, decided.conditions.halts)
+        if held is not None:
+            return held
         rng = random.Random(tick.seed)  # noqa: S311 - recorded randomness, not secrecy
         proposal = policy.propose(tick.strategy, tick.snapshot, tick.features, self._limits.tick_seconds)
         drew = draw(tick.strategy, proposal.probabilities, rng)
         drawn, position = drew.side, float(tick.position_quantity) * tick.snapshot.price
         amounts = amounts_of(tick.strategy, proposal, drew.amount, position)
-        requests = self._requests(tick, amounts, position, decided.position_limits)
+        requests = self._requests(tick, amounts, position, decided)
         refused = {side: reason for side, one in requests.items() if (reason := refuse_opening(one)) is not None}
         allowed = proposal.probabilities.masked(refused)
         if drawn is None or drawn in refused:
-            self._keep_none(tick, proposal, allowed, rng, decided)
+            if (none := self._none(tick, proposal, allowed, rng)) is not None:
+                decided.nones.append(none)
             return proposal.none_reason if drawn is None else refused[drawn]
         readings = guard_readings(requests[drawn])
         self._bucket(tick.strategy.strategy_id).take(tick.now)
+        decided.asked[drawn] += amounts[drawn]
+        signal_id = self._identifiers.new()
         decided.signals.append(
             opening_signal(
                 tick,
@@ -299,13 +345,17 @@ class SignalGenerator:
                 proposal,
                 allowed,
                 amounts[drawn],
-                self._identifiers.new(),
+                signal_id,
                 expiry_seconds=self._limits.expiry_seconds,
                 evidence=decision_evidence(
                     tick.strategy, tick.snapshot, self._limits.tick_seconds, readings, position_amount=position
                 ),
             )
         )
+        # Should the limits that all processes share forbid it, it is a draw of `none` by what was left to draw.
+        without = allowed.masked({drawn: Reason(ReasonCode.LIMITS_BUSY)})
+        if (none := self._none(tick, proposal, without, rng)) is not None:
+            decided.spare[signal_id] = none
         return None
 
     def _bucket(self, strategy_id: str) -> TokenBucket:
@@ -315,9 +365,10 @@ class SignalGenerator:
         return self._buckets[strategy_id]
 
     def _requests(
-        self, tick: Tick, amounts: Mapping[Side, Decimal], position: float, position_limits: Mapping[str, float]
+        self, tick: Tick, amounts: Mapping[Side, Decimal], position: float, decided: _Pass
     ) -> dict[Side, OpeningRequest]:
         """What the guards look at, for each side."""
+        conditions = decided.conditions or Conditions()
         tokens = self._bucket(tick.strategy.strategy_id).available(tick.now)
         return {
             side: OpeningRequest(
@@ -330,23 +381,41 @@ class SignalGenerator:
                 open_orders=tick.orders,
                 tokens=tokens,
                 platform_position_amount=tick.platform_position * tick.snapshot.price,
-                platform_limit_amount=position_limits[tick.snapshot.asset],
+                platform_limit_amount=decided.position_limits[tick.snapshot.asset],
+                halts=conditions.halts,
+                balance=conditions.balances.of(side),
+                asked_amount=float(decided.asked[side]),
+                platform_quantity=tick.platform_position,
             )
             for side in Side
         }
 
-    def _keep_none(
-        self, tick: Tick, proposal: Proposal, allowed: ActionProbabilities, rng: random.Random, decided: _Pass
-    ) -> None:
+    def _none(
+        self, tick: Tick, proposal: Proposal, allowed: ActionProbabilities, rng: random.Random
+    ) -> NoneDraw | None:
+        """The draw of `none`, if it is one of those that are kept."""
         sample_rate = self._limits.none_sample_rate
-        if rng.random() < sample_rate:
-            decided.nones.append(none_draw(tick, proposal, allowed, self._identifiers.new(), sample_rate=sample_rate))
+        if rng.random() >= sample_rate:
+            return None
+        return none_draw(tick, proposal, allowed, self._identifiers.new(), sample_rate=sample_rate)
 
     async def _refresh_statistics(self, now: datetime) -> None:
         if self._statistics_due is not None and now < self._statistics_due:
             return
         self._statistics = await self._store.execution_statistics()
         self._statistics_due = now + timedelta(seconds=self._limits.statistics_refresh_seconds)
+
+
+def rotated(
+    strategies: Sequence[StrategyDefinition], now: datetime, tick_seconds: float
+) -> Sequence[StrategyDefinition]:
+    """The strategies, another one first at every tick: who comes first takes what all of them share."""
+    first = int(now.timestamp() // tick_seconds) % len(strategies) if strategies else 0
+    return (*strategies[first:], *strategies[:first])
+
+
+def _prices(snapshots: Mapping[str, MarketSnapshot]) -> dict[str, float]:
+    return {asset: one.price for asset, one in snapshots.items() if math.isfinite(one.price)}
 
 
 def _next_multiple(now: datetime, seconds: float) -> datetime:

@@ -21,6 +21,7 @@ class Surroundings:
         last_bars: the end of the newest stored bar of each asset; None where there is none.
         not_ready: why the service does not work now; empty when it does.
         idle: why the strategy is not asked at all, a sentence; None when it is.
+        halts: what forbids every opening now and how that ends, one sentence each.
     """
 
     strategy_id: str
@@ -32,6 +33,7 @@ class Surroundings:
     last_bars: Mapping[str, datetime | None]
     not_ready: Sequence[str]
     idle: str | None = None
+    halts: Sequence[str] = ()
 
 
 def next_checks(funnel: Funnel, around: Surroundings) -> list[str]:
@@ -63,6 +65,7 @@ def _checks(funnel: Funnel, around: Surroundings) -> Iterator[str]:
             f"The strategy is paused since {_moment(around.since)} ({around.mode_reason}): it opens nothing until "
             f"POST /api/v1/strategies/{around.strategy_id}/resume; positions are still closed."
         )
+    yield from around.halts
     if funnel.ticks == 0:
         if around.idle is not None:
             return

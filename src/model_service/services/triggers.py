@@ -51,6 +51,14 @@ class Triggers:
             with suppress(NotFound):  # it was taken away while the others were looked at
                 await self._check(strategy, now)
 
+    async def outcomes_wanted(self, strategy_id: str) -> int | None:
+        """Outcomes until the next run by their number, 0 when it is due; None for a strategy that is not known."""
+        strategy = next((one for one in self._roster.current if one.strategy_id == strategy_id), None)
+        if strategy is None:
+            return None
+        last = await self._store.last_run(strategy_id)
+        return max(0, outcomes_wanted(strategy, last) - await self._store.sample_count(strategy_id))
+
     def next_scheduled(self, now: datetime) -> datetime | None:
         """The next slot of the schedule, aware UTC."""
         if self._limits.schedule is None:
