@@ -39,6 +39,8 @@ from model_service.models.samples import Rows
 
 CALIBRATION_ROWS = 250_000
 TEST_ROWS = 1_000_000
+REFERENCE_ROWS = 50_000
+"""Of the training block, for the quantiles that drift is measured against."""
 _CONNECTED, _LAID_DOWN, _FITTING = 0.01, 0.14, 0.15
 
 
@@ -158,6 +160,7 @@ def _held_out(laid_down: _LaidDown, idle: IdleDraws) -> HeldOut:
         test=read_rows(laid_down.partitions, test),
         facts=facts_of(laid_down.outline, replace(laid_down.plan, report=report)),
         idle=idle.take(draws),
+        training_features=read_rows(laid_down.partitions, thinned(split.train, REFERENCE_ROWS)).features,
     )
 
 

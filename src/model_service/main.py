@@ -45,6 +45,7 @@ from model_service.database.loss_levels import PostgresLossStore
 from model_service.database.model_files import ModelFolder
 from model_service.database.outbox import Outbox
 from model_service.database.outcomes import PostgresOutcomeStore
+from model_service.database.recent_decisions import PostgresRecentDecisions
 from model_service.database.recent_trades import PostgresRecentTrades
 from model_service.database.reconciliation import ReconciliationStore
 from model_service.database.registry import PostgresRegistry
@@ -69,10 +70,12 @@ from model_service.services.asset_watch import AssetWatch
 from model_service.services.balance_assets import BalanceAssets
 from model_service.services.balances import BalanceReader
 from model_service.services.conditions import OpeningConditions
+from model_service.services.drift import DriftLimits, DriftWatch
 from model_service.services.explanations import Explanations
 from model_service.services.fallback import Fallback
 from model_service.services.guards import GuardLimits
 from model_service.services.labelling import Labeller
+from model_service.services.live_view import LiveAnswers
 from model_service.services.loss_limit import LossLimits, LossWatch
 from model_service.services.market_watch import MarketWatch
 from model_service.services.markets import Markets
@@ -237,7 +240,7 @@ def http_server(service: Service, key: str) -> uvicorn.Server:
     from model_service.api.server import QuietServer
 
     parts = service.parts
-    asked = (parts.explanations, parts.replays, parts.quality, parts.version_files)
+    asked = (parts.explanations, parts.replays, LiveAnswers(parts.quality, parts.drift), parts.version_files)
     return QuietServer.of(parts.database, parts.operations, service, *asked, key, parts.clock)
 
 
@@ -368,6 +371,14 @@ def _parts(
             Fallback(registry, files, PostgresRecentTrades(database), settings.model_live_window_outcomes),
             QualityLimits(settings.model_live_window_outcomes),
             alerts,
+        ),
+        drift=DriftWatch(
+            roster,
+            modes,
+            PostgresRecentDecisions(database),
+            training,
+            runs,
+            DriftLimits(threshold=settings.model_drift_psi_threshold),
         ),
         webhook=webhook,
         operations=ServiceOperations(modes, registry, training, triggers, roster, control, clock, losses),

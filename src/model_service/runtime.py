@@ -32,6 +32,7 @@ from model_service.publishers.webhook import Webhook
 from model_service.roles import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Role, RoleLoops
 from model_service.services.asset_watch import AssetWatch
 from model_service.services.conditions import OpeningConditions
+from model_service.services.drift import DriftWatch
 from model_service.services.explanations import Explanations
 from model_service.services.halts import halt_notice
 from model_service.services.labelling import Labeller
@@ -107,6 +108,7 @@ class Parts:
     training: TrainingService
     triggers: Triggers
     quality: QualityWatch
+    drift: DriftWatch
     webhook: Webhook | None
     operations: ServiceOperations
     explanations: Explanations
@@ -220,6 +222,7 @@ class Service:
             await parts.reconciler.step(now)
         await parts.labeller.step(now)
         await parts.quality.step(now)
+        await parts.drift.step(now)
         await parts.triggers.step(now)
         await parts.training.step(now)
         if await self._decide():
@@ -248,6 +251,7 @@ class Service:
         async def learn() -> bool:
             now = clock.now()
             await parts.quality.step(now)
+            await parts.drift.step(now)
             await parts.triggers.step(now)
             await parts.training.step(now)
             return False

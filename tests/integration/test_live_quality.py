@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 
 from model_service.database.connection import Database
 from model_service.database.live_quality import PostgresQualityStore
+from model_service.database.recent_decisions import PostgresRecentDecisions
 from model_service.database.recent_trades import PostgresRecentTrades
 from model_service.learning.run import train_candidate
+from model_service.models.drift import from_manifest
+from model_service.models.features import FEATURE_NAMES, FEATURE_SET
 from model_service.models.job import Candidate, Metric
 from model_service.services.fallback import Fallback
 from model_service.services.modes import Modes
@@ -192,3 +197,31 @@ async def _two_versions(house: House) -> tuple[str, str]:
     await house.activate(before)
     await house.activate(fallen)
     return before, fallen
+
+
+async def test_recent_decisions_are_signals_and_draws_of_none_each_for_what_it_stands_for(
+    database: Database, house: House
+) -> None:
+    vector = np.arange(len(FEATURE_NAMES), dtype="<f4")
+    common = {"feature_set": FEATURE_SET, "features": vector.tobytes()}
+    await add_signal(database, "one", decided_at=NOON, **common)
+    await add_signal(database, "exit", decided_at=NOON, intent="exit", **common)
+    await add_signal(database, "unreadable", decided_at=NOON, feature_set="f1-unknown", features=b"\x00")
+    await insert(
+        database, "decisions", decision_id=identifier("none"), strategy_id="momentum", asset="BTCUSDT",
+        decided_at=NOON + timedelta(seconds=5), policy="warmup", probability_buy=0.1, probability_sell=0.1,
+        probability_none=0.8, sample_rate=0.1, seed="7", **common,
+    )  # fmt: skip
+    store, before = PostgresRecentDecisions(database), NOON - timedelta(hours=1)
+    recent = await store.recent_decisions("momentum", before, 10)
+    assert recent.weights.tolist() == [10.0, 1.0]
+    assert recent.newest == NOON + timedelta(seconds=5)
+    assert recent.features.tolist() == [vector.tolist()] * 2
+    assert await store.count_since("momentum", NOON, 10) == 1
+    assert (await store.recent_decisions("momentum", NOON + timedelta(hours=1), 10)).newest is None
+
+
+def test_a_version_keeps_what_its_training_rows_looked_like(artifact: tuple[Candidate, dict[str, bytes]]) -> None:
+    references = from_manifest(json.loads(artifact[1]["manifest.json"]))
+    assert set(references) == set(FEATURE_NAMES)
+    assert len(references["book_imbalance"].edges) == 9

@@ -121,6 +121,13 @@ class LearningSettings(TradingSettings):
         None, description="Five cron fields, also as cron(0 2 * * *), @daily, @weekly. Unset: no schedule."
     )
     model_retraining_timezone: str = Field("UTC", description="Time zone of the schedule.")
+    model_drift_psi_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="A feature with a larger PSI against the training rows starts a run. Unset: none. "
+        "Without any change slow features pass 1 on most days (docs/evidence.md).",
+    )
     model_retraining_min_new_outcomes: int = Field(1000, ge=1, description="So many new outcomes start a run.")
     model_retraining_interval_days: float = Field(
         7.0, gt=0, le=3650, description="A run at least this often, if outcomes came."

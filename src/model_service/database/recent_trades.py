@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-import asyncpg
 import numpy as np
 
 from model_service.database.connection import Database
-from model_service.models.features import FEATURE_NAMES, FEATURE_SET
+from model_service.database.vectors import Vectors
 from model_service.services.fallback import RecentTrades
 
 RECENT = """
@@ -22,7 +19,6 @@ RECENT = """
         ORDER BY s.signal_id, s.revision DESC) AS latest
     ORDER BY decided_us, signal_id
 """
-SETS = "SELECT feature_set, names FROM model_service.feature_sets"
 
 
 class PostgresRecentTrades:
@@ -34,23 +30,10 @@ class PostgresRecentTrades:
     async def recent_trades(self, strategy_id: str, limit: int) -> RecentTrades:
         """The newest `limit` outcomes of the strategy, in the order of their decisions."""
         rows = await self._database.fetch(RECENT, strategy_id, limit)
-        sets = {row["feature_set"]: tuple(row["names"]) for row in await self._database.fetch(SETS)}
-        read = [(row, vector) for row in rows if (vector := _vector(row, sets)) is not None]
+        read, features = (await Vectors.of(self._database)).readable(rows)
         return RecentTrades(
-            decided_us=np.array([row["decided_us"] for row, _ in read], dtype=np.int64),
-            side_signs=np.array([row["side"] for row, _ in read], dtype=np.int8),
-            labels=np.array([row["label"] for row, _ in read], dtype=np.int8),
-            features=np.array([vector for _, vector in read], dtype=np.float32).reshape(len(read), len(FEATURE_NAMES)),
+            decided_us=np.array([row["decided_us"] for row in read], dtype=np.int64),
+            side_signs=np.array([row["side"] for row in read], dtype=np.int8),
+            labels=np.array([row["label"] for row in read], dtype=np.int8),
+            features=features,
         )
-
-
-def _vector(row: asyncpg.Record, sets: dict[str, tuple[str, ...]]) -> np.ndarray | None:
-    """The features in today's order; None where nobody knows what they are."""
-    names = FEATURE_NAMES if row["feature_set"] == FEATURE_SET else sets.get(row["feature_set"])
-    if names is None or len(row["features"]) != 4 * len(names):
-        return None
-    values = np.frombuffer(row["features"], dtype="<f4")
-    if names == FEATURE_NAMES:
-        return values
-    known = dict(zip(names, values.tolist(), strict=True))
-    return np.array([known.get(name, math.nan) for name in FEATURE_NAMES], dtype=np.float32)

@@ -34,7 +34,8 @@ from model_service.learning.scorecard import scorecard
 from model_service.models.artifact import CALIBRATION_FILE, MANIFEST_FILE, SERVING_FILE, LoadedModel, sha256_of
 from model_service.models.calibration import Calibration
 from model_service.models.decision_rule import Acting
-from model_service.models.features import FEATURE_SET, align_to_side
+from model_service.models.drift import MANIFEST_ENTRY, to_manifest
+from model_service.models.features import FEATURE_NAMES, FEATURE_SET, align_to_side
 from model_service.models.job import Candidate, TrainingJob
 from model_service.models.samples import Rows
 
@@ -61,18 +62,24 @@ class Prepared:
             facts=facts_of(self.dataset, self.plan),
             idle=draws.between(int(test.decided_us[0]), int(test.decided_us[-1])),
             incumbent=incumbent,
+            training_features=self.dataset.features[self.plan.split.train],
         )
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The rows that a fitted model is calibrated and judged on, and the facts of the run; the same for every engine."""
+    """The rows that a fitted model is calibrated and judged on, and the facts of the run; the same for every engine.
+
+    Attributes:
+        training_features: of the training block, (n, F), not aligned, against which later drift is measured.
+    """
 
     calibration: Dataset
     test: Dataset
     facts: RunFacts
     idle: IdleDraws = field(default_factory=IdleDraws.nothing)
     incumbent: IncumbentModel | None = None
+    training_features: NDArray[np.float32] | None = None
 
 
 def train_candidate(
@@ -122,7 +129,8 @@ def conclude(
     facts = held_out.facts
     files = {SERVING_FILE: fitted.onnx(), fitted.native_file: fitted.native()}
     files[CALIBRATION_FILE] = _calibrate(held_out.calibration, fitted, horizon_us(job)).to_json()
-    served = _load({**files, MANIFEST_FILE: _manifest(job, facts, fitted, None)})
+    reference = _reference(held_out)
+    served = _load({**files, MANIFEST_FILE: _manifest(job, facts, fitted, None, {})})
     evaluation = _evaluate(job, held_out, fitted, served)
     explained = {
         "importance": importance(fitted, held_out.test, job.seed),
@@ -136,7 +144,7 @@ def conclude(
     }
     notes = notes or Notes()
     candidate = _candidate(job, facts, fitted, evaluation, Notes(notes.config, {**explained, **notes.report}))
-    files[MANIFEST_FILE] = _manifest(job, facts, fitted, _metric(candidate, "accuracy_at_threshold"))
+    files[MANIFEST_FILE] = _manifest(job, facts, fitted, _metric(candidate, "accuracy_at_threshold"), reference)
     files[TEST_PREDICTIONS_FILE] = predictions_bytes(evaluation)
     hashes = {name: sha256_of(data) for name, data in files.items()}
     return candidate.model_copy(update={"files": hashes}), files
@@ -231,7 +239,18 @@ def _training_config(job: TrainingJob, facts: RunFacts, fitted: FittedModel) -> 
     }
 
 
-def _manifest(job: TrainingJob, facts: RunFacts, fitted: FittedModel, accuracy_at_threshold: float | None) -> bytes:
+def _reference(held_out: HeldOut) -> dict[str, Any]:
+    rows = held_out.training_features
+    return {} if rows is None else to_manifest(FEATURE_NAMES, rows)
+
+
+def _manifest(
+    job: TrainingJob,
+    facts: RunFacts,
+    fitted: FittedModel,
+    accuracy_at_threshold: float | None,
+    reference: dict[str, Any],
+) -> bytes:
     content = {
         "strategy_id": job.strategy.strategy_id,
         "horizon_seconds": job.strategy.horizon_seconds,
@@ -245,6 +264,7 @@ def _manifest(job: TrainingJob, facts: RunFacts, fitted: FittedModel, accuracy_a
         "threads": job.threads,
         "code_version": __version__,
         "accuracy_at_threshold": accuracy_at_threshold,
+        MANIFEST_ENTRY: reference,
     }
     return manifest_bytes(content, libraries_of(job.strategy.model_type))
 

@@ -12,7 +12,6 @@ in each bin. A value that is not known has a bin of its own. With the shares p o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +23,8 @@ from numpy.typing import NDArray
 BINS = 10
 LEAST_ROWS = 500
 """Fewer recent rows say little: PSI is then large by chance."""
+CALENDAR = frozenset({"time_of_day_sin", "time_of_day_cos", "day_of_week_sin", "day_of_week_cos"})
+"""Features that tell the time: of a day they see one day, of a week all."""
 _LEAST_SHARE = 1e-4
 MANIFEST_ENTRY = "reference_quantiles"
 
@@ -67,9 +68,9 @@ class DriftReport:
     why: str = ""
 
     @property
-    def psi(self) -> float:
-        """The largest of all features; NaN where there is none."""
-        return self.features[0].psi if self.features else math.nan
+    def farthest(self) -> FeatureDrift | None:
+        """The feature that has drifted farthest of those that can: those of the calendar go round by themselves."""
+        return next((one for one in self.features if one.feature not in CALENDAR), None)
 
 
 def reference_of(values: NDArray[np.float32], bins: int = BINS) -> FeatureReference:
@@ -81,14 +82,23 @@ def reference_of(values: NDArray[np.float32], bins: int = BINS) -> FeatureRefere
         # Values at an edge belong to the bin below it, so an edge at the largest value would have nothing above.
         edges = tuple(float(np.float32(cut)) for cut in cuts if cut < np.max(known))
     edges = tuple(sorted(set(edges)))
-    return FeatureReference(edges, tuple(_shares(values, edges)))
+    return FeatureReference(edges, tuple(_shares(values, edges).tolist()))
 
 
 def drift_of(
-    references: Mapping[str, FeatureReference], names: Sequence[str], rows: NDArray[np.float32]
+    references: Mapping[str, FeatureReference],
+    names: Sequence[str],
+    rows: NDArray[np.float32],
+    weights: NDArray[np.float64],
 ) -> list[FeatureDrift]:
-    """Each feature that has a reference, farthest first. `rows` is (n, F) with columns `names`."""
-    found = [_drift(name, references[name], rows[:, place]) for place, name in enumerate(names) if name in references]
+    """Each feature that has a reference, farthest first.
+
+    Args:
+        rows: (n, F) with columns `names`.
+        weights: how many decisions each row stands for, (n,).
+    """
+    columns = {name: rows[:, place] for place, name in enumerate(names) if name in references}
+    found = [_drift(name, references[name], values, weights) for name, values in columns.items()]
     return sorted(found, key=lambda one: (-one.psi, one.feature))
 
 
@@ -107,8 +117,16 @@ def from_manifest(manifest: Mapping[str, Any]) -> dict[str, FeatureReference]:
     return {name: one for name, one in read.items() if len(one.shares) == len(one.edges) + 2}
 
 
-def _drift(name: str, reference: FeatureReference, values: NDArray[np.float32]) -> FeatureDrift:
-    before, now = np.array(reference.shares), _shares(values, reference.edges)
+def effective_rows(weights: NDArray[np.float64]) -> int:
+    """As many rows of equal weight say as much: (sum w)^2 / sum w^2 [Kish 1965]."""
+    total = float(np.sum(weights**2))
+    return int(float(np.sum(weights)) ** 2 / total) if total > 0 else 0
+
+
+def _drift(
+    name: str, reference: FeatureReference, values: NDArray[np.float32], weights: NDArray[np.float64]
+) -> FeatureDrift:
+    before, now = np.array(reference.shares), _shares(values, reference.edges, weights)
     p, q = np.maximum(before, _LEAST_SHARE), np.maximum(now, _LEAST_SHARE)
     known = _cumulated(before), _cumulated(now)
     return FeatureDrift(
@@ -120,12 +138,16 @@ def _drift(name: str, reference: FeatureReference, values: NDArray[np.float32]) 
     )
 
 
-def _shares(values: NDArray[np.float32], edges: Sequence[float]) -> NDArray[np.float64]:
+def _shares(
+    values: NDArray[np.float32], edges: Sequence[float], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Of the bins, and at the end of unknown values."""
-    known = values[np.isfinite(values)]
-    places = np.searchsorted(np.array(edges, dtype=np.float32), known, side="left")
-    counts = np.append(np.bincount(places, minlength=len(edges) + 1), len(values) - len(known))
-    return counts / max(1, len(values))
+    mass = np.ones(len(values)) if weights is None else weights
+    known = np.isfinite(values)
+    places = np.full(len(values), len(edges) + 1)
+    places[known] = np.searchsorted(np.array(edges, dtype=np.float32), values[known], side="left")
+    counts = np.bincount(places, weights=mass, minlength=len(edges) + 2)
+    return np.asarray(counts / max(1e-300, float(np.sum(mass))), dtype=np.float64)
 
 
 def _cumulated(shares: NDArray[np.float64]) -> NDArray[np.float64]:

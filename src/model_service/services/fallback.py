@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model_service.config.strategies import StrategyDefinition
 from model_service.models.artifact import ArtifactDamaged, LoadedModel
-from model_service.models.decision_rule import action_floor, would_take
+from model_service.models.decision_rule import Acting
 from model_service.models.intervals import TimeBlocks
 from model_service.services.ports import ModelFiles, ModelVersion, RegistryStore
 
@@ -118,7 +118,8 @@ def replayed(
     if len(recent.labels):
         own = model.predict(recent.features, recent.side_signs).probability
         other = model.predict(recent.features, -recent.side_signs).probability
-        taken = would_take(own, other, recent.side_signs, action_floor(model.break_even, strategy.action_threshold))
+        rule = Acting.of(strategy).rule(model.calibration)
+        taken = rule.chosen_sides(own, other, recent.side_signs, recent.features) == recent.side_signs
     wins = (recent.labels == 1) & taken
     share = TimeBlocks(recent.decided_us, strategy.horizon_seconds * 1_000_000).ratio(
         wins.astype(np.float64), taken.astype(np.float64)

@@ -11,9 +11,8 @@ from typing import Any
 import structlog
 
 from model_service.config.strategies import StrategyDefinition
-from model_service.models.decision_rule import action_floor
+from model_service.models.decision_rule import Acting
 from model_service.models.degradation import reference_of
-from model_service.models.drift import DriftReport
 from model_service.services.alerts import Alerts
 from model_service.services.errors import NotFound
 from model_service.services.fallback import Fallback
@@ -66,17 +65,10 @@ class QualityWatch:
         self._alerts = alerts
         self._next_look: datetime | None = None
         self._states: dict[str, LiveState] = {}
+        self._judged_by: dict[str, tuple[object, ...]] = {}
         self._by_fallback: dict[str, bool] = {}
         self._stored: dict[str, tuple[datetime, LiveQuality]] = {}
         self.latest: dict[str, LiveQuality] = {}
-
-    def live(self, strategy_id: str) -> LiveQuality | None:
-        """Of the version that speaks, as of the last look; None while none does."""
-        return self.latest.get(strategy_id)
-
-    def drift(self, strategy_id: str) -> DriftReport | None:
-        """How far recent features are from its training rows; None before the first look."""
-        return None
 
     async def step(self, now: datetime) -> None:
         """Look at every active version when a look is due."""
@@ -93,7 +85,7 @@ class QualityWatch:
 
     def _forget(self, strategy_id: str) -> None:
         known: dict[str, Any]
-        for known in (self._states, self._by_fallback, self._stored, self.latest):
+        for known in (self._states, self._judged_by, self._by_fallback, self._stored, self.latest):
             known.pop(strategy_id, None)
 
     async def _look(self, strategy: StrategyDefinition, version: ModelVersion, now: datetime) -> None:
@@ -129,16 +121,19 @@ class QualityWatch:
     async def _state(self, strategy: StrategyDefinition, version: ModelVersion) -> LiveState:
         name = strategy.strategy_id
         activation = await self._store.activation(name, version.version)
-        state = self._states.get(name)
-        if state is not None and (state.version, state.since) == (version.version, activation.at):
-            return state
         model = self._modes.model(name)
-        floor = action_floor(model.break_even if model is not None else 0.0, strategy.action_threshold)
+        floor = Acting.of(strategy).rule(model.calibration).floor if model is not None else 0.5
+        # By another floor or horizon, which people change while it runs, the same outcomes say something else.
+        judged_by = (version.version, activation.at, floor, strategy.horizon_seconds)
+        state = self._states.get(name)
+        if state is not None and self._judged_by.get(name) == judged_by:
+            return state
         reference = reference_of(await self._store.test_metrics(version.id))
         state = LiveState(
             name, version.version, activation.at, reference, strategy.horizon_seconds, floor, self._limits.window
         )
         self._forget(name)
+        self._judged_by[name] = judged_by
         self._states[name], self._by_fallback[name] = state, activation.reason == QUALITY_DEGRADED
         return state
 
