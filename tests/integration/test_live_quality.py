@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,9 +21,11 @@ from model_service.learning.run import train_candidate
 from model_service.models.drift import from_manifest
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET
 from model_service.models.job import Candidate, Metric
+from model_service.services.alerts import NoAlerts
 from model_service.services.fallback import Fallback
 from model_service.services.modes import Modes
 from model_service.services.ports import QUALITY_DEGRADED, LiveOutcome
+from model_service.services.quality import QualityLimits, QualityWatch
 from model_service.services.roster import StrategyRoster
 from tests.integration.test_modes import NAME, House
 from tests.support.api_rows import add_signal, add_version, identifier, insert
@@ -46,7 +50,14 @@ async def add_live(database: Database, name: str, minute: float, **changes: Any)
     """An opening of v1 that was filled at a minute and judged five minutes later."""
     entered = NOON + timedelta(minutes=minute)
     if changes.get("revision", 1) == 1:
-        await add_signal(database, name, model_version="v1", policy="model", is_warmup=False, confidence=0.7)
+        await add_signal(
+            database,
+            name,
+            model_version=changes.get("model_version", "v1"),
+            policy="model",
+            is_warmup=False,
+            confidence=0.7,
+        )
     row = {
         "signal_id": identifier(name), "revision": 1, "strategy_id": "momentum", "asset": "BTCUSDT", "side": "buy",
         "model_version": "v1", "entry_at": entered, "exit_at": entered, "entry_price": 1, "exit_price": 1,
@@ -225,3 +236,45 @@ def test_a_version_keeps_what_its_training_rows_looked_like(artifact: tuple[Cand
     references = from_manifest(json.loads(artifact[1]["manifest.json"]))
     assert set(references) == set(FEATURE_NAMES)
     assert len(references["book_imbalance"].edges) == 9
+
+
+async def test_the_word_is_taken_within_seconds_of_the_outcomes_that_cause_it(house: House, database: Database) -> None:
+    """As the role does it: a look every half second, on rows that another connection commits meanwhile."""
+    version = await house.add()
+    await house.activate(version)
+    asked = asyncio.Event()
+
+    class Training:
+        async def is_asked_for(self, strategy_id: str, trigger: str) -> bool:
+            return False
+
+        async def request(self, *_: Any) -> None:
+            asked.set()
+
+    training: Any = Training()
+    watch = QualityWatch(
+        StrategyRoster.of(house.strategies), house.modes, PostgresQualityStore(database), training,
+        _fallback(house, database), QualityLimits(), NoAlerts(),
+    )  # fmt: skip
+
+    async def look() -> None:
+        while not asked.is_set():
+            await watch.step(datetime.now(UTC))
+            await asyncio.sleep(0.5)
+
+    looking = asyncio.create_task(look())
+    for minute in range(40):
+        await add_live(
+            database, f"lost {minute}", minute, strategy_id=NAME, model_version=version, label=0, net_return=-0.002,
+            available_at=datetime.now(UTC),
+        )  # fmt: skip
+    started = time.monotonic()
+    async with asyncio.timeout(10):
+        await looking
+    assert time.monotonic() - started < 10
+    assert await house.speaking() is None
+    evidence = await database.fetchval(
+        "SELECT evidence FROM model_service.mode_transitions WHERE reason = 'quality_degraded'"
+    )
+    assert evidence["fired"] == ["win_rate_cusum"]
+    assert evidence["detectors"][2]["value"] >= evidence["detectors"][2]["threshold"]

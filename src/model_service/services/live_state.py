@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
@@ -90,7 +92,7 @@ class LiveState:
         self._floor = floor
         self._window_outcomes = window
         self._cusum: WinRateCusum | None = cusum_of(reference, self._horizon_us)
-        self._window: dict[object, LiveOutcome] = {}
+        self._window: dict[UUID, tuple[int, LiveOutcome]] = {}
 
     def add(self, outcome: LiveOutcome) -> None:
         """One more; in the order of the store."""
@@ -100,7 +102,7 @@ class LiveState:
         if outcome.revision == 1:
             self._count(outcome)
         elif outcome.signal_id in self._window:
-            self._window[outcome.signal_id] = outcome
+            self._window[outcome.signal_id] = _microseconds(outcome.entry_at), outcome
 
     def quality(self, now: datetime) -> LiveQuality:
         """What they show now."""
@@ -116,8 +118,8 @@ class LiveState:
             outcomes=self.outcomes,
             n=len(rows),
             window_outcomes=self._window_outcomes,
-            window_from=rows[0].available_at if rows else None,
-            window_to=rows[-1].available_at if rows else None,
+            window_from=rows[0][1].available_at if rows else None,
+            window_to=rows[-1][1].available_at if rows else None,
             metrics=window.metrics() if rows else (),
             detectors=readings(self._reference, self._cusum, *estimates, full=full),
             reference=self._reference,
@@ -125,28 +127,29 @@ class LiveState:
 
     def _count(self, outcome: LiveOutcome) -> None:
         self.outcomes += 1
-        self._window[outcome.signal_id] = outcome
+        entered_us = _microseconds(outcome.entry_at)
+        self._window[outcome.signal_id] = entered_us, outcome
         if self._cusum is None:
             return
         before = self._cusum.value
-        value = self._cusum.add(outcome.asset, _microseconds(outcome.entry_at), won=outcome.label == 1)
+        value = self._cusum.add(outcome.asset, entered_us, won=outcome.label == 1)
         if before == 0.0 and value > 0.0:
             self.onset = outcome.entry_at
 
     def _trim(self, now: datetime) -> None:
-        for signal_id, outcome in list(self._window.items()):
+        for signal_id, (_, outcome) in list(self._window.items()):
             if len(self._window) <= self._window_outcomes or outcome.available_at > now - WINDOW_SPAN:
                 return
             del self._window[signal_id]
 
 
-def _window(rows: Sequence[LiveOutcome], horizon_us: int) -> LiveWindow:
-    ordered = sorted(rows, key=lambda row: row.entry_at)
+def _window(rows: Sequence[tuple[int, LiveOutcome]], horizon_us: int) -> LiveWindow:
+    ordered = sorted(rows, key=itemgetter(0))
     return LiveWindow(
-        entered_us=np.array([_microseconds(row.entry_at) for row in ordered], dtype=np.int64),
-        labels=np.array([row.label for row in ordered], dtype=np.int8),
-        probability=np.array([row.confidence for row in ordered], dtype=np.float64),
-        net_returns=np.array([row.net_return for row in ordered], dtype=np.float64),
+        entered_us=np.array([entered_us for entered_us, _ in ordered], dtype=np.int64),
+        labels=np.array([row.label for _, row in ordered], dtype=np.int8),
+        probability=np.array([row.confidence for _, row in ordered], dtype=np.float64),
+        net_returns=np.array([row.net_return for _, row in ordered], dtype=np.float64),
         horizon_us=horizon_us,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,7 +24,8 @@ from model_service.services.roster import StrategyRoster
 from model_service.services.training import TrainingService
 
 log = structlog.get_logger()
-_AT_ONCE = 5_000
+_AT_ONCE = 1_000
+"""Of a long-lived version thousands are read at the start: a page must not hold up the decisions meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class QualityWatch:
         state = await self._state(strategy, version)
         await self._read(name, state)
         if state.has_news or name not in self.latest:
-            quality = state.quality(now)
+            # Beside the event loop: over a day of many outcomes it costs more than a decision may wait.
+            quality = await asyncio.to_thread(state.quality, now)
             if quality.fired and self._may_fall(name, state):
                 await self._store_metrics(version, quality, now)
                 await self._hand_back(strategy, version, state, quality, now)
