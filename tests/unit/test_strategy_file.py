@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
 from model_service.config.allowed import without_none
+from model_service.config.extras import missing_for_search
 from model_service.config.loading import SettingsError, load_settings
 from model_service.config.strategies import strategies_from
 from model_service.config.strategy_file import (
@@ -247,6 +248,21 @@ def test_all_faults_come_at_once_and_those_of_defaults_once() -> None:
         "[strategies.a]\nmaximum_amount = 5\nhorizon_seconds = 60\n[strategies.a.training]\nhyperparameters = {x = 1}"
     )
     assert [line.split()[1] for line in apart] == ["training.hyperparameters:", "maximum_amount", "horizon_seconds"]
+
+
+def test_a_fault_that_the_definition_itself_finds_hides_no_other() -> None:
+    lines = refusal("[strategies.a]\nmodel_amount = 5000\nhorizon_seconds = 60")
+    assert [line.split()[1] for line in lines] == ["model_amount", "horizon_seconds"]
+
+
+def test_a_search_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "model_service.config.strategy_file.missing_for_search", lambda: missing_for_search(lambda _: None)
+    )
+    (line,) = refusal("[strategies.a]\ntraining.search_trials = 5")
+    assert line.startswith("strategies.a: training.search_trials: ")
+    assert "optuna cannot be found" in line
+    assert load("[strategies.a]\ntraining.search_trials = 0")
 
 
 def test_what_does_not_go_together_in_defaults_may_be_mended_by_each_strategy() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from model_service.config.extras import missing_for_search
 from model_service.config.hyperparameters import unknown_feature_fault
 from model_service.config.loading import SettingsError
 from model_service.config.settings import Settings
@@ -39,6 +40,10 @@ from model_service.config.strategy_tables import (
 )
 
 Source = Literal["file", "defaults", "environment", "default"]
+LOOKED_AT = frozenset(
+    {"assets_from_balances", "bar_seconds", "model_type", "take_profit_percent", "stop_loss_percent"}
+    | {"exits_enabled", "exits"}
+)
 SECTIONS = {"defaults", "strategies"}
 PLACE = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$", re.DOTALL)
 
@@ -208,7 +213,7 @@ class _File:
             return None
         faults = [apart] if apart is not None else []
         # What else does not go together is to be told at once, so the part that is at fault is left out.
-        judged = definition or _without_training(merged(base, table.values))
+        judged = definition or _what_is_needed(merged(base, table.values))
         faults += self._together(judged) if judged is not None else ()
         self._note(f"{table.path}: {fault}" for fault in faults)
         if definition is None:
@@ -231,6 +236,9 @@ class _File:
         ]
         unknown_feature = unknown_feature_fault(one.training.monotone_constraints, self._features)
         yield from (fault for fault in faults if fault is not None)
+        unsearchable = missing_for_search() if one.training.search_trials else None
+        if unsearchable is not None:
+            yield f"training.search_trials: {unsearchable}"
         if unknown_feature is not None:
             yield f"training.monotone_constraints: {unknown_feature}"
 
@@ -238,9 +246,12 @@ class _File:
         self._lines += [f"{self._name}: {fault}" for fault in faults]
 
 
-def _without_training(values: Mapping[str, Any]) -> StrategyDefinition | None:
+def _what_is_needed(values: Mapping[str, Any]) -> StrategyDefinition | None:
+    """The definition without everything that has a default and that `_together` does not look at."""
+    fields = StrategyDefinition.model_fields
+    left_out = {name: None for name, known in fields.items() if not known.is_required() and name not in LOOKED_AT}
     try:
-        return StrategyDefinition.model_validate(without(values, {"training": None}))
+        return StrategyDefinition.model_validate(without(values, left_out))
     except ValidationError:
         return None
 
