@@ -20,6 +20,7 @@ from model_service.messaging.transport import OutgoingMessage
 from tests.e2e.platform import EXECUTIONS, FastMarket
 from tests.e2e.process import KEY, RunningService, command, environment, running
 from tests.e2e.test_service import database_settings
+from tests.integration.test_account_balances import TABLE
 
 FAST: dict[str, object] = {
     "TRADING_DECISION_INTERVAL_SECONDS": 0.2,
@@ -184,3 +185,38 @@ async def it_comes_back_on_a_signal(service: RunningService, file: Path) -> None
         "first": "enabled",
         "second": "enabled",
     }
+
+
+async def test_what_the_account_holds_is_traded(empty_database: Database, tmp_path: Path) -> None:
+    servers = database_settings(empty_database)
+    subprocess.run(command("db", "up"), env=environment(**servers), check=True, capture_output=True)
+    await empty_database.execute(TABLE)
+    await empty_database.execute(
+        "INSERT INTO public.account_balances (coin, wallet_balance, available_balance, frozen)"
+        " VALUES ('BTC', 1, 1, 0), ('USDT', 500, 500, 0)"
+    )
+    settings = {**servers, **FAST, "TRADING_ORDER_LOOKUP_ENABLED": "true", "TRADING_ASSETS": "Account_Balances"}
+    async with running(tmp_path, **settings) as service, moving_market(empty_database):
+        await service.until("/readyz", lambda status, _: status == 200, 30)
+        body = await service.until("/api/v1/strategies", lambda _, body: signals(body, "default") > 0, 20)
+        assert body["strategies"][0]["assets"] == ["BTCUSDT"]
+        _, detail = await service.get("/api/v1/strategies/default/definition")
+        assert {"key": "assets", "value": "account_balances", "source": "environment"} in detail["values"]
+
+
+async def test_a_strategy_without_assets_says_why(empty_database: Database, tmp_path: Path) -> None:
+    servers = database_settings(empty_database)
+    subprocess.run(command("db", "up"), env=environment(**servers), check=True, capture_output=True)
+    settings = {**servers, **FAST, "TRADING_ASSETS": "account_balances"}
+    async with running(tmp_path, **settings) as service:
+        await service.until("/readyz", lambda status, _: status == 200, 30)
+        _, health = await service.get("/health")
+        assert health["notices"] == [
+            "1 strategy has no assets: there is no table account_balances without the platform's database and "
+            "TRADING_ORDER_LOOKUP_ENABLED"
+        ]
+        _, why = await service.get("/api/v1/strategies/default/decisions")
+        assert (why["ticks"], why["next_checks"]) == (
+            0,
+            ["It has no assets: account_balances shows none that can be traded; the notices of /health say why."],
+        )
