@@ -427,3 +427,11 @@ async def test_taking_a_strategy_away_and_adding_it_again_does_not_fill_its_buck
         source._roster.adopt([] if index % 4 == 3 else [eager], now)
         await source.step(now)
     assert len(store.signals) == 3, "the burst, once"
+
+
+async def test_a_position_that_was_left_and_has_no_market_data_is_no_tick() -> None:
+    store = FakeStore(lots={("gone", "BTCUSDT"): [held()]})
+    source = generator(store, strategy())
+    await source.step(NOON + timedelta(seconds=90))
+    assert [one.strategy_id for one in store.silent] == ["momentum_v1"]
+    assert source.ticks == 1
