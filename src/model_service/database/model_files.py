@@ -76,10 +76,10 @@ class ModelFolder:
         shutil.rmtree(leaving, ignore_errors=True)
 
     def workspace(self, run_id: UUID) -> Path:
-        """A new, empty folder for a run's artifact."""
+        """A new, empty folder for a run's artifact. Raises OSError, also when the folder of the versions is away."""
         folder = self._run_folder(run_id)
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, mode=0o750)
+        folder.mkdir(mode=0o750)
         return folder.resolve()
 
     def dataset_folder(self, run_id: UUID) -> Path | None:
