@@ -43,9 +43,9 @@ from tests.support.training_rows import imbalance_rows, training_job
 
 STRATEGIES, VERSIONS, METRICS = 100, 100, 20
 LIMIT_MS = 50.0
-REQUESTS = 1000
-ACTIVATIONS = 400
-WARM = 50
+REQUESTS = 300
+ACTIVATIONS = 200
+WARM = 20
 
 FILL_VERSIONS = """
     INSERT INTO model_service.model_versions (
