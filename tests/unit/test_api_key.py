@@ -41,6 +41,8 @@ CLOSED = [
     ("POST", "/api/v1/strategies/momentum/rollback"),
     ("GET", "/api/v1/strategies/momentum/decisions"),
     ("GET", "/api/v1/strategies/momentum/quality"),
+    ("POST", "/api/v1/stop"),
+    ("POST", "/api/v1/resume"),
     ("GET", "/api/v1/signals"),
     ("GET", "/api/v1/signals/c9edf539-a9e3-4e16-a63e-fd5125d8bda5"),
     ("GET", "/api/v1/signals/c9edf539-a9e3-4e16-a63e-fd5125d8bda5/explanation"),
