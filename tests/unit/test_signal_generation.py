@@ -431,7 +431,8 @@ async def test_taking_a_strategy_away_and_adding_it_again_does_not_fill_its_buck
 
 async def test_a_position_that_was_left_and_has_no_market_data_is_no_tick() -> None:
     store = FakeStore(lots={("gone", "BTCUSDT"): [held()]})
-    source = generator(store, strategy())
+    source = generator(store, strategy(strategy_id="gone"))
+    source._roster.adopt([ConfiguredStrategy(strategy())], NOON)
     await source.step(NOON + timedelta(seconds=90))
     assert [one.strategy_id for one in store.silent] == ["momentum_v1"]
     assert source.ticks == 1
