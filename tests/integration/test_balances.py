@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from model_service.contracts.types import Side
 from model_service.database.connection import Database
 from model_service.database.shared_schema import SharedSchema
 from model_service.database.shared_tables import USES, SharedTables
+from model_service.services import balances
 from model_service.services.balances import Balance, BalanceReader, Balances
 from tests.support.builders import NOON
 from tests.support.platform_tables import BALANCES
@@ -63,3 +65,21 @@ async def test_they_are_read_every_two_seconds_at_most(elapsed: float, reads: in
     found = await reader.at(NOON + elapsed * SECOND)
     assert len(asked) == reads
     assert found.quote == Balance(float(reads), NOON)
+
+
+async def test_a_table_that_is_slow_to_read_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balances, "READ_SECONDS", 0.05)
+    hangs = asyncio.Event()
+
+    async def read() -> Balances:
+        await hangs.wait()
+        return Balances(Balance(1.0, NOON))
+
+    reader = BalanceReader(read)
+    with capture_logs() as logs:
+        async with asyncio.timeout(5):
+            assert await reader.at(NOON) == Balances()
+            assert await reader.at(NOON + 3 * SECOND) == Balances()
+    assert [entry["event"] for entry in logs] == ["balances_slow"], "said once"
+    hangs.set()
+    assert (await reader.at(NOON + 6 * SECOND)).quote == Balance(1.0, NOON)

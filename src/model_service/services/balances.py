@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
+
 from model_service.contracts.types import Side
 
+log = structlog.get_logger()
 READ_EVERY_SECONDS = 2.0
+READ_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +41,28 @@ class Balances:
 
 
 class BalanceReader:
-    """Balances, read again every two seconds at most, however often a strategy ticks."""
+    """Balances, read again every two seconds at most, however often a strategy ticks.
+
+    The tables are another service's and only grow: a read that takes long must not hold the exits of the tick up. What
+    was known goes on to hold then, and grows old by itself.
+    """
 
     def __init__(self, read: Callable[[], Awaitable[Balances]]) -> None:
         self._read = read
         self._known = Balances()
         self._read_at: datetime | None = None
+        self._is_slow = False
 
     async def at(self, now: datetime) -> Balances:
         """What is known at `now`. Raises DatabaseUnavailable."""
         if self._read_at is None or abs((now - self._read_at).total_seconds()) >= READ_EVERY_SECONDS:
-            self._known = await self._read()
+            try:
+                async with asyncio.timeout(READ_SECONDS):
+                    self._known = await self._read()
+                self._is_slow = False
+            except TimeoutError:
+                if not self._is_slow:
+                    log.warning("balances_slow", seconds=READ_SECONDS)
+                self._is_slow = True
             self._read_at = now
         return self._known
