@@ -81,7 +81,9 @@ async def test_a_stop_holds_over_a_restart_and_closes_what_is_open(
         "SELECT signal_id FROM model_service.trading_signals WHERE status = 'stopped' AND intent <> 'exit'"
     )
     assert not sent & {str(row["signal_id"]) for row in unsent}, "what is marked as stopped was never delivered"
-    actions = await empty_database.fetch("SELECT action FROM model_service.audit_log ORDER BY audit_id")
+    actions = await empty_database.fetch(
+        "SELECT action FROM model_service.audit_log WHERE actor = 'http' ORDER BY audit_id"
+    )
     assert [row["action"] for row in actions] == ["stop", "resume", "stop"]
 
 
