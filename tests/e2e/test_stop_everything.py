@@ -40,7 +40,7 @@ async def playing(platform: Platform) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_a_stop_holds_over_a_restart_and_closes_what_is_open(
     empty_database: Database, rabbitmq_url: str, tmp_path: Path
 ) -> None:
