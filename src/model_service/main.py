@@ -69,6 +69,7 @@ from model_service.services.alerts import NoAlerts
 from model_service.services.asset_watch import AssetWatch
 from model_service.services.balance_assets import BalanceAssets
 from model_service.services.balances import BalanceReader
+from model_service.services.comparison import Comparisons
 from model_service.services.conditions import OpeningConditions
 from model_service.services.drift import DriftLimits, DriftWatch
 from model_service.services.explanations import Explanations
@@ -240,7 +241,8 @@ def http_server(service: Service, key: str) -> uvicorn.Server:
     from model_service.api.server import QuietServer
 
     parts = service.parts
-    asked = (parts.explanations, parts.replays, LiveAnswers(parts.quality, parts.drift), parts.version_files)
+    live = LiveAnswers(parts.quality, parts.drift)
+    asked = (parts.explanations, parts.replays, live, parts.version_files, parts.comparisons)
     return QuietServer.of(parts.database, parts.operations, service, *asked, key, parts.clock)
 
 
@@ -381,6 +383,7 @@ def _parts(
             DriftLimits(threshold=settings.model_drift_psi_threshold),
         ),
         webhook=webhook,
+        comparisons=Comparisons(modes, registry, files, PostgresRecentTrades(database)),
         operations=ServiceOperations(modes, registry, training, triggers, roster, control, clock, losses),
         explanations=Explanations(PostgresDecisionSource(database), registry, files, ExplanationLauncher()),
         replays=Replays(PostgresOpenings(database), registry, files),

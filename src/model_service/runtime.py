@@ -31,6 +31,7 @@ from model_service.publishers.signal_publisher import SignalPublisher
 from model_service.publishers.webhook import Webhook
 from model_service.roles import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Role, RoleLoops
 from model_service.services.asset_watch import AssetWatch
+from model_service.services.comparison import Comparisons
 from model_service.services.conditions import OpeningConditions
 from model_service.services.drift import DriftWatch
 from model_service.services.explanations import Explanations
@@ -110,6 +111,7 @@ class Parts:
     quality: QualityWatch
     drift: DriftWatch
     webhook: Webhook | None
+    comparisons: Comparisons
     operations: ServiceOperations
     explanations: Explanations
     replays: Replays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,22 +13,27 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from model_service.cli import version_comparison
 from model_service.database.connection import Database
 from model_service.database.live_quality import PostgresQualityStore
 from model_service.database.recent_decisions import PostgresRecentDecisions
 from model_service.database.recent_trades import PostgresRecentTrades
 from model_service.learning.run import train_candidate
 from model_service.models.drift import from_manifest
-from model_service.models.features import FEATURE_NAMES, FEATURE_SET
+from model_service.models.features import FEATURE_NAMES, FEATURE_SET, TODAY
 from model_service.models.job import Candidate, Metric
 from model_service.services.alerts import NoAlerts
+from model_service.services.comparison import Comparisons
+from model_service.services.errors import NotFound, Refused
 from model_service.services.fallback import Fallback
 from model_service.services.modes import Modes
 from model_service.services.ports import QUALITY_DEGRADED, LiveOutcome
 from model_service.services.quality import QualityLimits, QualityWatch
 from model_service.services.roster import StrategyRoster
 from tests.integration.test_modes import NAME, House
+from tests.support.api import FakeComparisons, client_of, make_app
 from tests.support.api_rows import add_signal, add_version, identifier, insert
 from tests.support.builders import NOON, strategy
 from tests.support.stored_samples import store
@@ -278,3 +284,44 @@ async def test_the_word_is_taken_within_seconds_of_the_outcomes_that_cause_it(ho
     )
     assert evidence["fired"] == ["win_rate_cusum"]
     assert evidence["detectors"][2]["value"] >= evidence["detectors"][2]["threshold"]
+
+
+async def test_two_versions_are_held_side_by_side_on_outcomes_new_to_both(house: House, database: Database) -> None:
+    first = await house.add()
+    second = await house.add(inputs=TODAY)  # a stump that looks at the side alone
+    rows = imbalance_rows(400, seed=11, assets=3)
+    await store(database, rows, strategy_id=NAME)
+    comparisons = Comparisons(house.modes, house.registry, house.files, PostgresRecentTrades(database))
+    with pytest.raises(Refused, match="newer than what both"):
+        await comparisons.compare(first, second)
+    await store(database, _later(rows), strategy_id=NAME)
+    found = await comparisons.compare(first, second)
+    assert (found.strategy_id, found.rows) == (NAME, 400)
+    good, poor = found.versions
+    assert (good.version, poor.version) == (first, second)
+    briers = [next(metric.value for metric in one.all_rows if metric.name == "brier") for one in (good, poor)]
+    gap = next(metric for metric in found.differences if metric.name == "brier")
+    assert gap.value == pytest.approx(briers[0] - briers[1])
+    assert gap.upper is not None
+    assert gap.upper < 0, "the trained one is better by more than chance"
+    with pytest.raises(NotFound):
+        await comparisons.compare(first, "v99")
+    other = await house.add(strategy_id="someone_else")
+    with pytest.raises(Refused, match="someone_else"):
+        await comparisons.compare(first, other)
+    async with client_of(make_app(database, comparisons=FakeComparisons(found))) as client:
+        answer = (await client.get(f"/api/v1/models/{first}/comparison/{second}")).json()
+    assert answer["versions"][0]["trades"] == good.trades
+    text = io.StringIO()
+    for part in version_comparison.page(answer):
+        Console(file=text, width=120).print(part)
+    assert f"{first} less {second}" in text.getvalue()
+
+
+def _later(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same market long after anything that a version was fitted on."""
+    moved = rows.copy()
+    moved["signal_id"] = np.random.default_rng(5).integers(0, 256, rows["signal_id"].shape)
+    for name in ("decided_us", "exit_us"):
+        moved[name] += 365 * 86_400_000_000
+    return moved

@@ -25,7 +25,7 @@ from tests.e2e.process import command, environment
 from tests.integration import test_modes
 from tests.integration.test_modes import NAME, House
 from tests.integration.test_registry import keeper
-from tests.support.api import AUTHORISED, KEY, FakeExplanations, FakeHealth, FakeLive, FakeReplays
+from tests.support.api import AUTHORISED, KEY, FakeComparisons, FakeExplanations, FakeHealth, FakeLive, FakeReplays
 from tests.support.builders import NOON
 
 artifact, house = test_modes.artifact, test_modes.house
@@ -38,7 +38,7 @@ async def serving(house: House, database: Database) -> AsyncIterator[int]:
     app = create_app(
         database=database, operations=house.operations, health=FakeHealth(), explanations=FakeExplanations(),
         replays=FakeReplays(), live=FakeLive(), verifications=keeper(house, database),
-        api_key=KEY, clock=VirtualClock(NOON),
+        comparisons=FakeComparisons(), api_key=KEY, clock=VirtualClock(NOON),
     )  # fmt: skip
     listener = bind("127.0.0.1", 0)
     server = QuietServer(QuietServer.quiet(app))

@@ -16,6 +16,7 @@ from model_service.api.ports import HealthState, RequestState, TrainingType
 from model_service.config.clock import VirtualClock
 from model_service.database.connection import Database, DatabaseAddress
 from model_service.models.drift import DriftReport
+from model_service.services.comparison import Compared
 from model_service.services.errors import NotFound
 from model_service.services.explanations import ExplainedDecision
 from model_service.services.halts import Halt, Resumed, Stopped
@@ -169,6 +170,19 @@ class FakeVerifications:
         return self.found or Verification(version, "intact", ())
 
 
+@dataclass
+class FakeComparisons:
+    """Answers with what the test sets, an error included."""
+
+    found: Compared | Exception | None = None
+
+    async def compare(self, first: str, second: str) -> Compared:
+        if isinstance(self.found, Exception):
+            raise self.found
+        assert self.found is not None, "the test sets what is found"
+        return self.found
+
+
 def unreachable_database() -> Database:
     """A Database that was never opened: each use says that it is away."""
     return Database(DatabaseAddress("192.0.2.1", 5432, "nowhere", "nobody"))
@@ -182,6 +196,7 @@ def make_app(
     replays: FakeReplays | None = None,
     live: FakeLive | None = None,
     verifications: FakeVerifications | None = None,
+    comparisons: FakeComparisons | None = None,
 ) -> FastAPI:
     """The application with fakes in the places that a test does not fill."""
     return create_app(
@@ -192,6 +207,7 @@ def make_app(
         replays=replays or FakeReplays(),
         live=live or FakeLive(),
         verifications=verifications or FakeVerifications(),
+        comparisons=comparisons or FakeComparisons(),
         api_key=KEY,
         clock=VirtualClock(NOW),
     )

@@ -8,6 +8,7 @@ from model_service.api.app import create_app
 from model_service.config.clock import SystemClock
 from tests.support.api import (
     KEY,
+    FakeComparisons,
     FakeExplanations,
     FakeHealth,
     FakeLive,
@@ -41,6 +42,7 @@ CLOSED = [
     ("POST", "/api/v1/strategies/momentum/rollback"),
     ("GET", "/api/v1/strategies/momentum/decisions"),
     ("GET", "/api/v1/strategies/momentum/quality"),
+    ("GET", "/api/v1/models/v1/comparison/v2"),
     ("POST", "/api/v1/stop"),
     ("POST", "/api/v1/resume"),
     ("GET", "/api/v1/signals"),
@@ -104,6 +106,7 @@ async def test_a_key_beyond_ascii_works() -> None:
         replays=FakeReplays(),
         live=FakeLive(),
         verifications=FakeVerifications(),
+        comparisons=FakeComparisons(),
         api_key="ключ",
         clock=SystemClock(),
     )
@@ -135,6 +138,7 @@ def test_an_empty_key_is_refused_at_the_start() -> None:
             replays=FakeReplays(),
             live=FakeLive(),
             verifications=FakeVerifications(),
+            comparisons=FakeComparisons(),
             api_key="",
             clock=SystemClock(),
         )

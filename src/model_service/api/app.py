@@ -19,10 +19,11 @@ from model_service.api import (
     strategies,
     training,
 )
+from model_service.api import comparisons as comparisons_of_models
 from model_service.api.auth import RequireApiKey, documented_key
 from model_service.api.middleware import BodyLimit, LastResort, SecurityHeaders
 from model_service.api.parameters import Context
-from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays, Verifications
+from model_service.api.ports import Comparisons, Explanations, HealthProbe, LiveView, Operations, Replays, Verifications
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -36,6 +37,7 @@ def create_app(
     replays: Replays,
     live: LiveView,
     verifications: Verifications,
+    comparisons: Comparisons,
     api_key: str,
     clock: Clock,
 ) -> FastAPI:
@@ -49,6 +51,7 @@ def create_app(
         replays: makes decisions again.
         live: says how good active versions are.
         verifications: reads the files of versions.
+        comparisons: asks two versions of the same outcomes.
         api_key: what X-API-Key must hold.
         clock: the present moment of answers.
 
@@ -71,9 +74,20 @@ def create_app(
             Middleware(BodyLimit),
         ],
     )
-    app.state.context = Context(database, operations, health, clock, explanations, replays, live, verifications)
+    asked = (explanations, replays, live, verifications, comparisons)
+    app.state.context = Context(database, operations, health, clock, *asked)
     app.include_router(operational.router)
-    for part in (activations, models, training, strategies, quality, halts, signals, dead_letters):
+    for part in (
+        activations,
+        models,
+        comparisons_of_models,
+        training,
+        strategies,
+        quality,
+        halts,
+        signals,
+        dead_letters,
+    ):
         app.include_router(part.router, dependencies=[Security(documented_key)])
     problems.install(app)
     documentation.install(app)

@@ -10,7 +10,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
-from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays, Verifications
+from model_service.api.ports import Comparisons, Explanations, HealthProbe, LiveView, Operations, Replays, Verifications
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -27,6 +27,7 @@ class Context:
     replays: Replays
     live: LiveView
     verifications: Verifications
+    comparisons: Comparisons
 
 
 async def _context(request: Request) -> Context:

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from model_service.models.drift import DriftReport
+from model_service.services.comparison import Compared
 from model_service.services.explanations import ExplainedDecision
 from model_service.services.halts import Resumed, Stopped
 from model_service.services.live_state import LiveQuality
@@ -121,6 +122,14 @@ class Verifications(Protocol):
 
     async def verify(self, version: str) -> Verification:
         """How the files stand to what was judged; may raise `services.errors.OperationRefused`."""
+        ...
+
+
+class Comparisons(Protocol):
+    """Asks two versions of the same stored outcomes, beside the event loop, and changes nothing."""
+
+    async def compare(self, first: str, second: str) -> Compared:
+        """Both side by side; may raise `services.errors.OperationRefused`."""
         ...
 
 

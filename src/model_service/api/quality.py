@@ -123,7 +123,7 @@ async def get_quality(context: GivenContext, strategy_id: StrategyId) -> Strateg
         since=live.since if live else None,
         outcomes=live.outcomes if live else 0,
         window=_window(live) if live else None,
-        metrics=[_metric(metric) for metric in live.metrics] if live else [],
+        metrics=[live_metric(metric) for metric in live.metrics] if live else [],
         detectors=[Detector.model_validate(asdict(one)) for one in live.detectors] if live else [],
         test=Promise.model_validate(asdict(live.reference)) if live else None,
         drift=_drift(context, strategy_id),
@@ -141,7 +141,8 @@ def _window(live: LiveQuality) -> Window:
     )
 
 
-def _metric(metric: Metric) -> LiveMetric:
+def live_metric(metric: Metric) -> LiveMetric:
+    """As it is answered."""
     row = metric.model_dump(include={"value", "lower", "upper", "level", "method"})
     known = {name: None if isinstance(one, float) and not math.isfinite(one) else one for name, one in row.items()}
     return LiveMetric.model_validate({"metric_name": metric.name, "metric_type": metric.type, **known})

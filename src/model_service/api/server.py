@@ -9,7 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from model_service.api.app import create_app
-from model_service.api.ports import Explanations, HealthProbe, LiveView, Operations, Replays, Verifications
+from model_service.api.ports import Comparisons, Explanations, HealthProbe, LiveView, Operations, Replays, Verifications
 from model_service.config.clock import Clock
 from model_service.database.connection import Database
 
@@ -27,6 +27,7 @@ class QuietServer(uvicorn.Server):
         replays: Replays,
         live: LiveView,
         verifications: Verifications,
+        comparisons: Comparisons,
         key: str,
         clock: Clock,
     ) -> QuietServer:
@@ -39,6 +40,7 @@ class QuietServer(uvicorn.Server):
             replays=replays,
             live=live,
             verifications=verifications,
+            comparisons=comparisons,
             api_key=key,
             clock=clock,
         )

@@ -89,6 +89,22 @@ def diff(first: str, second: str, as_json: AsJson = False) -> None:
 
 
 @models_app.command()
+def compare(first: str, second: str, as_json: AsJson = False) -> None:
+    """Ask two versions of the same stored outcomes, of those that neither was fitted on."""
+    with plain_errors():
+        path = f"{quote(first, safe='')}/comparison/{quote(second, safe='')}"
+        answer = request("GET", f"/api/v1/models/{path}")
+        if as_json:
+            print_json(answer)
+            return
+        from model_service.cli import tables, version_comparison
+
+        console = tables.make_console()
+        for part in version_comparison.page(answer):
+            console.print(part)
+
+
+@models_app.command()
 def history(
     strategy: Annotated[str | None, typer.Option(help="Only of this strategy.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=PAGE)] = 50,

@@ -10,7 +10,8 @@ from model_service.services.fallback import RecentTrades
 
 RECENT = """
     SELECT * FROM (
-        SELECT DISTINCT ON (s.signal_id) s.signal_id, s.decided_us, s.side, s.label, s.feature_set, s.features
+        SELECT DISTINCT ON (s.signal_id) s.signal_id, s.decided_us, s.side, s.label, s.net_return, s.feature_set,
+               s.features
         FROM model_service.samples AS s
         WHERE s.strategy_id = $1 AND s.decided_us >= (
             SELECT coalesce(min(decided_us), 0) FROM (
@@ -36,4 +37,5 @@ class PostgresRecentTrades:
             side_signs=np.array([row["side"] for row in read], dtype=np.int8),
             labels=np.array([row["label"] for row in read], dtype=np.int8),
             features=features,
+            net_returns=np.array([row["net_return"] for row in read], dtype=np.float64),
         )

@@ -43,26 +43,27 @@ class LiveWindow:
         return len(self.labels)
 
     @cached_property
-    def _blocks(self) -> TimeBlocks:
+    def blocks(self) -> TimeBlocks:
+        """How sure numbers over these outcomes are."""
         return TimeBlocks(self.entered_us, self.horizon_us)
 
     @cached_property
     def accuracy(self) -> Estimate:
         """Share of winners."""
-        return self._blocks.ratio(self.labels.astype(np.float64))
+        return self.blocks.ratio(self.labels.astype(np.float64))
 
     @cached_property
     def log_loss(self) -> Estimate:
         """Mean of -log of the probability given to what happened; a certainty counts as 1e-6 short of it."""
         known = np.clip(self.probability, _LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY)
-        return self._blocks.ratio(metrics.log_losses(self.labels, known))
+        return self.blocks.ratio(metrics.log_losses(self.labels, known))
 
     @cached_property
     def ece(self) -> Estimate:
         """Calibration error; its interval holds the bins and the signs of their gaps as they fell."""
         value = metrics.ece(self.labels, self.probability)
         influences = metrics.ece_influences(self.labels, self.probability)
-        return self._blocks.estimate(value, influences, ECE_METHOD)
+        return self.blocks.estimate(value, influences, ECE_METHOD)
 
     def metrics(self) -> list[Metric]:
         """All that are numbers, as rows of `model_quality_metrics`."""
@@ -70,17 +71,17 @@ class LiveWindow:
 
     def _metrics(self) -> Iterator[Metric]:
         gaps = self.probability - self.labels
-        yield _metric("accuracy", "classification", self.accuracy, 0.0, 1.0)
-        yield _metric("brier", "classification", self._blocks.ratio(gaps**2), 0.0, 1.0)
-        yield _metric("ece", "classification", self.ece, 0.0, 1.0)
+        yield metric_of("accuracy", "classification", self.accuracy, 0.0, 1.0)
+        yield metric_of("brier", "classification", self.blocks.ratio(gaps**2), 0.0, 1.0)
+        yield metric_of("ece", "classification", self.ece, 0.0, 1.0)
         yield Metric(name="ece_floor", value=metrics.ece_floor(self.probability), type="classification")
-        yield _metric("log_loss", "regression", self.log_loss, 0.0, math.inf)
-        yield _metric("average_return", "trading_performance", self._blocks.ratio(self.net_returns))
+        yield metric_of("log_loss", "regression", self.log_loss, 0.0, math.inf)
+        yield metric_of("average_return", "trading_performance", self.blocks.ratio(self.net_returns))
         won = (self.net_returns > 0).astype(np.float64)
-        yield _metric("win_rate", "trading_performance", self._blocks.ratio(won), 0.0, 1.0)
+        yield metric_of("win_rate", "trading_performance", self.blocks.ratio(won), 0.0, 1.0)
 
 
-def _metric(name: str, kind: str, estimate: Estimate, least: float = -math.inf, most: float = math.inf) -> Metric:
+def metric_of(name: str, kind: str, estimate: Estimate, least: float = -math.inf, most: float = math.inf) -> Metric:
     """With the ends of its interval cut to what the number can be; without them where the rows say too little."""
     bounds = {}
     if math.isfinite(estimate.standard_error):

@@ -30,12 +30,19 @@ class RecentTrades:
     Attributes:
         decided_us: microseconds since 1970.
         features: float32 (n, F) in today's order, not aligned.
+        net_returns: fractions of the entry notional.
     """
 
     decided_us: NDArray[np.int64]
     side_signs: NDArray[np.int8]
     labels: NDArray[np.int8]
     features: NDArray[np.float32]
+    net_returns: NDArray[np.float64]
+
+    def after(self, moment_us: int) -> RecentTrades:
+        """Those that were decided later."""
+        later = self.decided_us > moment_us
+        return RecentTrades(*(getattr(self, name)[later] for name in self.__dataclass_fields__))
 
 
 class RecentTradesStore(Protocol):
