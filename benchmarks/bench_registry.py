@@ -37,7 +37,7 @@ from model_service.services.operations import ServiceOperations
 from model_service.services.retention import Retention
 from model_service.services.roster import StrategyRoster
 from model_service.services.version_files import VersionFiles
-from tests.support.api import KEY, FakeExplanations, FakeHealth, FakeLive, FakeReplays
+from tests.support.api import KEY, FakeComparisons, FakeExplanations, FakeHealth, FakeLive, FakeReplays
 from tests.support.builders import strategy
 from tests.support.training_rows import imbalance_rows, training_job
 
@@ -122,7 +122,7 @@ async def _serve(database: Database, files: ModelFolder) -> list[Figure]:
         database=database, operations=_operations(modes, registry), health=FakeHealth(),
         explanations=FakeExplanations(), replays=FakeReplays(), live=FakeLive(),
         verifications=VersionFiles(records, registry, files, Retention(records, files, VERSIONS)),
-        api_key=KEY, clock=SystemClock(),
+        comparisons=FakeComparisons(), api_key=KEY, clock=SystemClock(),
     )  # fmt: skip
     listener = socket.create_server(("127.0.0.1", 0))
     server = QuietServer(QuietServer.quiet(app))
