@@ -9,12 +9,12 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from model_service.config.exits import ExitParameters
 from model_service.contracts.types import Side
-from model_service.policies.exit import ExitDecision, decide_exit, quote_amount
+from model_service.policies.exit import AMOUNT_UNIT, ExitDecision, decide_exit, quote_amount
 from model_service.policies.exit_state import ExitCause, ExitState, settle
 from model_service.policies.reasons import Reason, ReasonCode
 from tests.support.builders import NOON, strategy
@@ -219,9 +219,10 @@ def test_a_clock_that_steps_back_does_not_hold_a_stop() -> None:
 @given(lots=st.integers(1, 10_000_000), price=st.integers(1, 10_000_000), places=st.integers(0, 5))
 def test_an_amount_buys_the_whole_quantity_and_no_lot_more(lots: int, price: int, places: int) -> None:
     lot, quote = Decimal("0.00001"), Decimal(price).scaleb(-places)
+    assume(lot * quote >= AMOUNT_UNIT)
     amount = quote_amount(lots * lot, quote)
     for quantity in (amount / quote, Decimal(repr(float(amount) / float(quote)))):
-        assert quantity.quantize(lot, ROUND_DOWN) == lots * lot or amount < Decimal("0.01")
+        assert quantity.quantize(lot, ROUND_DOWN) == lots * lot
 
 
 def test_a_state_of_another_position_is_not_believed() -> None:

@@ -128,7 +128,8 @@ def quote_amount(quantity: Decimal, price: Decimal) -> Decimal:
     """What `quantity` base units are worth at `price`, in quote currency, a trace upwards.
 
     Divided by the price and rounded down to the exchange's lot it gives all of the quantity: a cent less, which of a
-    small position is a whole lot, would leave dust behind that cannot be sold.
+    small position is a whole lot, would leave dust behind that cannot be sold. Where a lot is worth less than
+    AMOUNT_UNIT it may give lots more, which order-manager does not sell: what closes a position is reduce-only there.
 
     Example:
         >>> quote_amount(Decimal("0.0031"), Decimal("49981.5"))
