@@ -60,16 +60,16 @@ def _decide_vs_predict(model: LoadedModel, bare: Callable[[], object]) -> Figure
     markets = {name: warm_market(name) for name in names}
     store = NothingKept()
     policy = OnePolicy(ModelPolicy(model, "v1"), "model")
-    source = generator([acting_strategy("bench", names, 1e6)], markets, policy, store, tick_seconds=1.0)
+    source = generator([acting_strategy("bench", names, 600.0)], markets, policy, store, tick_seconds=2.0)
     now = START
 
     def ours() -> float:
         nonlocal now
         for market in markets.values():
-            refresh(market, now + timedelta(seconds=1))
+            refresh(market, now + timedelta(seconds=2))
         started = time.process_time()
         for _ in range(TICKS):
-            now += timedelta(seconds=1)
+            now += timedelta(seconds=2)
             at_once(source.step(now))
         return (time.process_time() - started) / TICKS / ASSETS
 

@@ -29,7 +29,7 @@ from model_service.publishers.signal_publisher import PUBLISHER_ROLE, SignalPubl
 from model_service.roles import Role, RoleLoops
 
 TICKS = 800
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.1
 ROUND = 50
 """Ticks of ours, then as many of the floor, in turn."""
 LIMIT = 3.0
@@ -122,7 +122,7 @@ async def _measure(count: int) -> tuple[list[float], list[float]]:
 def _source(servers: Servers) -> Any:
     model, _ = trained_model()
     markets = {ASSET: warm_market(ASSET, CLOCK.now())}
-    strategies = [acting_strategy("bench", [ASSET], 1e6)]
+    strategies = [acting_strategy("bench", [ASSET], 600.0)]
     policy = OnePolicy(ModelPolicy(model, "v1"), "model")
     store = PostgresDecisionStore(servers.database)
     return markets[ASSET], generator(strategies, markets, policy, store, tick_seconds=TICK_SECONDS)

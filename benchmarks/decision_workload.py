@@ -16,9 +16,11 @@ from model_service.learning.run import train_candidate
 from model_service.market.state import AssetMarket
 from model_service.models.artifact import LoadedModel
 from model_service.policies.base import Policy
+from model_service.services.decision_pass import GenerationLimits
 from model_service.services.guards import GuardLimits
 from model_service.services.ports import DecidedSignal, DecisionStore
-from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.services.roster import StrategyRoster
+from model_service.services.signal_generation import SignalGenerator
 from tests.support.builders import strategy
 from tests.support.training_rows import imbalance_rows, training_job
 
@@ -54,15 +56,16 @@ class NothingKept:
         return {}
 
     async def record(
-        self, signals: Sequence[Any], nones: Sequence[Any], silent: Sequence[Any], exit_states: Any = None
-    ) -> None:
-        """Count them."""
+        self, signals: Sequence[Any], nones: Sequence[Any], silent: Sequence[Any], *_: Any, **__: Any
+    ) -> Sequence[Any]:
+        """Count them; none is refused."""
         self.signals += len(signals)
         self.silent += len(silent)
+        return ()
 
-    async def took_effect(self) -> bool:
+    async def took_effect(self) -> Any:
         """Never in doubt."""
-        return False
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class OnePolicy:
     policy_of_all: Policy
     mode_of_all: str
 
-    def policy(self, strategy_id: str) -> Policy:
+    def policy(self, strategy_id: str, now: datetime) -> Policy:
         """It."""
         return self.policy_of_all
 
@@ -139,7 +142,8 @@ def generator(
         seed="7",
         statistics_refresh_seconds=60.0,
     )
-    return SignalGenerator(strategies, markets, modes, store, RandomIdentifiers(), limits)  # type: ignore[arg-type]
+    roster = StrategyRoster.of(strategies)
+    return SignalGenerator(roster, markets, modes, store, RandomIdentifiers(), limits)  # type: ignore[arg-type]
 
 
 def at_once(work: Coroutine[Any, Any, Sequence[DecidedSignal]]) -> Sequence[DecidedSignal]:

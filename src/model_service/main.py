@@ -71,6 +71,7 @@ from model_service.services.balance_assets import BalanceAssets
 from model_service.services.balances import BalanceReader
 from model_service.services.comparison import Comparisons
 from model_service.services.conditions import OpeningConditions
+from model_service.services.decision_pass import GenerationLimits
 from model_service.services.drift import DriftLimits, DriftWatch
 from model_service.services.explanations import Explanations
 from model_service.services.fallback import Fallback
@@ -87,7 +88,7 @@ from model_service.services.replay import Replays
 from model_service.services.retention import Retention
 from model_service.services.roster import StrategyRoster
 from model_service.services.shared_limits import SharedLimits
-from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.services.signal_generation import SignalGenerator
 from model_service.services.strategy_control import StrategyControl, StrategySource
 from model_service.services.training import TrainingLimits, TrainingService
 from model_service.services.triggers import TriggerLimits, Triggers

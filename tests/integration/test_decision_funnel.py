@@ -19,9 +19,10 @@ from model_service.market.state import AssetMarket
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy
 from model_service.services.decision_funnel import Funnel, funnel
+from model_service.services.decision_pass import GenerationLimits
 from model_service.services.guards import GuardLimits
 from model_service.services.roster import StrategyRoster
-from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.services.signal_generation import SignalGenerator
 from tests.support.api import FakeOperations, client_of, make_app
 from tests.support.api_rows import add_strategy, insert
 from tests.support.builders import NOON, strategy

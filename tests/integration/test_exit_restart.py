@@ -22,10 +22,11 @@ from model_service.database.decisions import PostgresDecisionStore
 from model_service.market.state import AssetMarket
 from model_service.policies.exit_state import ExitState
 from model_service.policies.reasons import Reason, ReasonCode
+from model_service.services.decision_pass import GenerationLimits
 from model_service.services.guards import GuardLimits
 from model_service.services.ports import DecidedSignal, NoneDraw, PositionKey, RefusedOpening, SilentTick
 from model_service.services.roster import StrategyRoster
-from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.services.signal_generation import SignalGenerator
 from tests.integration.test_stores import decided, increment, record, with_signals
 from tests.support.builders import NOON, strategy
 

@@ -26,11 +26,12 @@ from model_service.market.state import AssetMarket
 from model_service.models.features import FEATURE_NAMES
 from model_service.models.job import Candidate
 from model_service.services.decision import draw_amount
+from model_service.services.decision_pass import GenerationLimits
 from model_service.services.errors import NotFound, Refused
 from model_service.services.guards import GuardLimits
 from model_service.services.replay import Replayed, Replays
 from model_service.services.roster import StrategyRoster
-from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.services.signal_generation import SignalGenerator
 from tests.integration.test_decision_funnel import random_run
 from tests.integration.test_modes import House, artifact
 from tests.integration.test_stores import BUY_ID, decided, with_signals

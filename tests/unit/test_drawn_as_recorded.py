@@ -23,12 +23,13 @@ from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.models.features import FEATURE_NAMES
 from model_service.policies.base import ActionProbabilities
-from model_service.services import signal_generation
+from model_service.services import openings, signal_generation
 from model_service.services.decision import Draw, draw
+from model_service.services.decision_pass import GenerationLimits
 from model_service.services.guards import GuardLimits
 from model_service.services.ports import OpenOrder
 from model_service.services.roster import StrategyRoster
-from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.services.signal_generation import SignalGenerator
 from tests.support.builders import NOON, snapshot, strategy
 from tests.unit.test_signal_generation import FakeModes, FakeStore
 
@@ -139,7 +140,7 @@ def eager(strategy: StrategyDefinition, probabilities: ActionProbabilities, rng:
 
 @pytest.mark.parametrize("biased", [leaning, eager])
 async def test_a_biased_sampler_is_found(monkeypatch: pytest.MonkeyPatch, biased: Callable[..., Draw]) -> None:
-    monkeypatch.setattr(signal_generation, "draw", biased)
+    monkeypatch.setattr(openings, "draw", biased)
     drawn = await drawn_by(strategy(signals_per_minute=6.0, randomness=0.3), ticks=20_000)
     assert drawn.p_value() < LEAST_P_VALUE
 

@@ -16,11 +16,12 @@ from model_service.contracts.types import Side
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.balances import Balance, Balances
 from model_service.services.conditions import Conditions
+from model_service.services.decision_pass import GenerationLimits
 from model_service.services.guards import GuardLimits
 from model_service.services.halts import Halt
 from model_service.services.ports import OpenOrder
 from model_service.services.roster import StrategyRoster
-from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.services.signal_generation import SignalGenerator
 from tests.support.builders import NOON, strategy
 from tests.unit.test_signal_generation import FakeModes, FakeStore, held, market
 

@@ -27,6 +27,7 @@ from model_service.models.features import (
     decode_features,
     encode_features,
     feature_vector,
+    market_features,
 )
 from model_service.models.inputs import Vector, feature_set_name
 
@@ -52,6 +53,7 @@ SNAPSHOT = MarketSnapshot(
     indicators={**dict.fromkeys(INDICATORS, 0.02), "last_close": 100.0},
 )
 CONTEXT = DecisionContext(-0.5, 0.1, math.e - 1, 3.0, 1.0, 0.01, 0.055, 0.9, 0.6)
+OTHER_CONTEXT = DecisionContext(0.25, -0.2, 9.0, 4.0, 5.0, 0.02, 0.066, 0.8, 0.5)
 
 FIRST_SET = (
     "return_1m", "return_5m", "return_15m", "return_60m", "return_1m_in_volatility", "return_5m_in_volatility",
@@ -148,6 +150,16 @@ def test_any_floats_give_finite_numbers_or_nan(data: st.DataObject) -> None:
     assert vector.dtype == np.float32
     assert vector.shape == (WIDTH,)
     assert not np.isinf(vector).any()
+
+
+def test_what_all_strategies_share_reads_the_market_alone() -> None:
+    shared, alone = market_features(SNAPSHOT), feature_vector(SNAPSHOT, CONTEXT)
+    before = shared.copy()
+    np.testing.assert_array_equal(feature_vector(SNAPSHOT, CONTEXT, shared), alone)
+    np.testing.assert_array_equal(shared, before)
+    for feature in FEATURES:
+        values = {feature.compute(SNAPSHOT, one) for one in (CONTEXT, OTHER_CONTEXT)}
+        assert (len(values) > 1) == feature.own, f"{feature.name}: own={feature.own}"
 
 
 def test_directional_features_change_sign_in_the_mirrored_market() -> None:

@@ -83,8 +83,8 @@ def test_the_policy_says_what_the_reversal_had_to_reach() -> None:
     turned = proposal(holding, 0.56, 0.44, share=-0.3)
     assert turned.probabilities.buy > turned.probabilities.sell
     assert turned.sizing is not None
-    assert (turned.sizing[Side.BUY].margin, turned.sizing[Side.BUY].floor) == (0.05, 0.55)
-    assert turned.sizing[Side.SELL].margin == 0.0
+    assert (turned.sizing(Side.BUY).margin, turned.sizing(Side.BUY).floor) == (0.05, 0.55)
+    assert turned.sizing(Side.SELL).margin == 0.0
 
 
 def test_what_is_left_of_a_position_is_none_by_the_exchanges_minimum() -> None:

@@ -24,10 +24,11 @@ from model_service.policies.base import Policy
 from model_service.policies.exit_state import ExitState
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy
+from model_service.services.decision_pass import GenerationLimits
 from model_service.services.guards import GuardLimits
 from model_service.services.ports import DecidedSignal, NoneDraw, OpenOrder, RefusedOpening, SilentTick
 from model_service.services.roster import StrategyRoster
-from model_service.services.signal_generation import GenerationLimits, SignalGenerator
+from model_service.services.signal_generation import SignalGenerator
 from model_service.trades.ledger import Lot
 from tests.support.builders import NOON, strategy
 

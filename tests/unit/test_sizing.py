@@ -79,7 +79,7 @@ def test_every_amount_lies_between_the_bounds_to_the_cent(
     assert proposed.sizing is not None
     amounts = amounts_of(definition, proposed, Decimal(-1), position)
     for side in Side:
-        asked = proposed.sizing[side].amount
+        asked = proposed.sizing(side).amount
         assert least <= amounts[side] <= asked <= most
         assert asked == asked.quantize(Decimal("0.01"))
         if amounts[side] > least:
@@ -116,12 +116,12 @@ def test_a_side_that_the_model_would_not_take_explores_at_the_least_amount(
     for side in Side:
         drawn = proposed.probabilities.of(side)
         assert drawn >= exploring - 1e-15, "no side is ever under its share of the exploration"
-        if proposed.sizing[side].rule == "exploring":
+        if proposed.sizing(side).rule == "exploring":
             assert drawn == pytest.approx(exploring)
-            assert proposed.sizing[side].amount == Decimal(100)
+            assert proposed.sizing(side).amount == Decimal(100)
         else:
             assert drawn == pytest.approx(exploring + rate * (1 - exploration))
-    assert sum(one.rule != "exploring" for one in proposed.sizing.values()) <= 1
+    assert sum(one.rule != "exploring" for one in map(proposed.sizing, Side)) <= 1
 
 
 def test_confidence_is_linear_from_the_floor_to_certainty() -> None:
@@ -139,8 +139,8 @@ def test_a_stated_amount_is_the_least_one_unless_it_is_set() -> None:
 def sized_buy(definition: StrategyDefinition, probability: float = 0.8) -> Decimal:
     proposed = proposal(definition, probability, 0.1)
     assert proposed.sizing is not None
-    assert proposed.sizing[Side.BUY].rule == definition.sizing
-    return proposed.sizing[Side.BUY].amount
+    assert proposed.sizing(Side.BUY).rule == definition.sizing
+    return proposed.sizing(Side.BUY).amount
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_version_without_bounds_stakes_the_least_amount() -> None:
                                 b'"mean_return_of_losses": -0.004, "rows": 400}')  # fmt: skip
     proposed = proposal(kelly(), 0.8, 0.1, calibration=old)
     assert proposed.sizing is not None
-    chosen = proposed.sizing[Side.BUY]
+    chosen = proposed.sizing(Side.BUY)
     assert (chosen.rule, chosen.amount, chosen.lower_bound) == ("kelly", Decimal(100), None)
     assert Calibration.from_json(old.to_json()) == old
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -54,23 +54,41 @@ class Feature:
     Attributes:
         directional: centred on 0 and changes its sign when the market is mirrored; so a sell sees it negated.
         compute: the value; NaN where it is unknown.
+        own: reads what the strategy knows of itself; else of the market alone, the same for every strategy.
     """
 
     name: str
     directional: bool
     compute: Compute
+    own: bool = False
 
 
-def feature_vector(snapshot: MarketSnapshot, context: DecisionContext) -> Vector:
+def feature_vector(snapshot: MarketSnapshot, context: DecisionContext, market: Vector | None = None) -> Vector:
     """The features, shape (F,), unaligned, in the order of `FEATURES`; what is unknown or not finite is NaN.
 
     Never raises, whatever floats the arguments hold: a value that cannot be computed (a division by zero, the logarithm
     of a negative number) is unknown.
+
+    Args:
+        market: `market_features` of the same snapshot, where many strategies look at it; it is not changed.
     """
+    values = market_features(snapshot) if market is None else market.copy()
+    values[OWN_PLACES] = _computed(OWN_FEATURES, snapshot, context)
+    return values
+
+
+def market_features(snapshot: MarketSnapshot) -> Vector:
+    """The features that are the same for every strategy, shape (F,); a strategy's own are NaN."""
+    values = np.full(len(FEATURES), np.nan, dtype=np.float32)
+    values[MARKET_PLACES] = _computed(MARKET_FEATURES, snapshot, NOTHING_KNOWN)
+    return values
+
+
+def _computed(features: Sequence[Feature], snapshot: MarketSnapshot, context: DecisionContext) -> Vector:
     try:
-        computed = [feature.compute(snapshot, context) for feature in FEATURES]
+        computed = [feature.compute(snapshot, context) for feature in features]
     except (ArithmeticError, ValueError):
-        computed = [_value_or_nan(feature, snapshot, context) for feature in FEATURES]
+        computed = [_value_or_nan(feature, snapshot, context) for feature in features]
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and that is unknown
         values = np.array(computed, dtype=np.float32)
     infinite = np.isinf(values)
@@ -190,12 +208,12 @@ def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator != 0.0 else NAN
 
 
-def _directional(name: str, compute: Compute) -> Feature:
-    return Feature(name, True, compute)
+def _directional(name: str, compute: Compute, *, own: bool = False) -> Feature:
+    return Feature(name, True, compute, own)
 
 
-def _symmetric(name: str, compute: Compute) -> Feature:
-    return Feature(name, False, compute)
+def _symmetric(name: str, compute: Compute, *, own: bool = False) -> Feature:
+    return Feature(name, False, compute, own)
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -228,19 +246,25 @@ FEATURES: tuple[Feature, ...] = (
     _symmetric("time_of_day_cos", lambda snapshot, _: _clock(snapshot.at).day_cos),
     _symmetric("day_of_week_sin", lambda snapshot, _: _clock(snapshot.at).week_sin),
     _symmetric("day_of_week_cos", lambda snapshot, _: _clock(snapshot.at).week_cos),
-    _directional("position_share", lambda _, context: context.position_share),
-    _symmetric("position_size", lambda _, context: abs(context.position_share)),
-    _symmetric("position_return", lambda _, context: context.position_return),
-    _directional("price_since_entry", _price_since_entry),
-    _symmetric("log_position_age", _log_position_age),
-    _directional("open_order_balance", lambda _, context: context.open_buy_orders - context.open_sell_orders),
-    _symmetric("open_orders", lambda _, context: context.open_buy_orders + context.open_sell_orders),
-    _symmetric("recent_slippage_percent", lambda _, context: context.recent_slippage_percent),
-    _symmetric("recent_fee_percent", lambda _, context: context.recent_fee_percent),
-    _symmetric("recent_fill_ratio", lambda _, context: context.recent_fill_ratio),
-    _symmetric("recent_win_rate", lambda _, context: context.recent_win_rate),
+    _directional("position_share", lambda _, context: context.position_share, own=True),
+    _symmetric("position_size", lambda _, context: abs(context.position_share), own=True),
+    _symmetric("position_return", lambda _, context: context.position_return, own=True),
+    _directional("price_since_entry", _price_since_entry, own=True),
+    _symmetric("log_position_age", _log_position_age, own=True),
+    _directional("open_order_balance", lambda _, context: context.open_buy_orders - context.open_sell_orders, own=True),
+    _symmetric("open_orders", lambda _, context: context.open_buy_orders + context.open_sell_orders, own=True),
+    _symmetric("recent_slippage_percent", lambda _, context: context.recent_slippage_percent, own=True),
+    _symmetric("recent_fee_percent", lambda _, context: context.recent_fee_percent, own=True),
+    _symmetric("recent_fill_ratio", lambda _, context: context.recent_fill_ratio, own=True),
+    _symmetric("recent_win_rate", lambda _, context: context.recent_win_rate, own=True),
 )
 """The declared list: adding a feature is one entry here, and makes a new feature set (docs/adding-a-feature.md)."""
+
+MARKET_FEATURES = tuple(feature for feature in FEATURES if not feature.own)
+OWN_FEATURES = tuple(feature for feature in FEATURES if feature.own)
+MARKET_PLACES = np.array([place for place, feature in enumerate(FEATURES) if not feature.own], dtype=np.intp)
+OWN_PLACES = np.array([place for place, feature in enumerate(FEATURES) if feature.own], dtype=np.intp)
+NOTHING_KNOWN = DecisionContext()
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 DIRECTIONAL_NAMES: frozenset[str] = frozenset(feature.name for feature in FEATURES if feature.directional)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,7 +47,8 @@ class Proposal:
         confidence: per side, 0 to 1: calibrated probability of profit, or heuristic in the warm-up.
         none_reason: what to count when `none` is drawn.
         expected_net_return: per side, a fraction; empty in the warm-up.
-        sizing: per side, what its signal asks for; None: the amount is drawn between the strategy's bounds.
+        sizing: what the signal of a side asks for; None: the amount is drawn between the strategy's bounds. Asked only
+            of ticks of which something is recorded.
     """
 
     policy: str
@@ -56,7 +57,7 @@ class Proposal:
     none_reason: Reason
     model_version: str | None = None
     expected_net_return: Mapping[Side, float] | None = None
-    sizing: Mapping[Side, Sized] | None = None
+    sizing: Callable[[Side], Sized] | None = None
 
 
 class Policy(Protocol):

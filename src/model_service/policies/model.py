@@ -16,7 +16,7 @@ from model_service.models.decision_rule import POSITION_SHARE, Acting, DecisionR
 from model_service.models.kelly import kelly_share, odds
 from model_service.policies.base import ActionProbabilities, Proposal, action_rate
 from model_service.policies.reasons import Reason, ReasonCode
-from model_service.policies.sizing import kelly_stake, sized
+from model_service.policies.sizing import Sized, kelly_stake, sized
 
 SIDES = (Side.BUY, Side.SELL)
 
@@ -34,6 +34,7 @@ class ModelPolicy:
     def __init__(self, model: LoadedModel, version: str) -> None:
         self.model = model
         self.version = version
+        self._ruled: tuple[StrategyDefinition, DecisionRule] | None = None
 
     def propose(
         self, strategy: StrategyDefinition, snapshot: MarketSnapshot, features: NDArray[np.float32], tick_seconds: float
@@ -41,12 +42,17 @@ class ModelPolicy:
         """Probabilities for one asset at one tick; both sides in one call of the model."""
         prediction, calibration = self.model.predict_sides(features), self.model.calibration
         probability = dict(zip(SIDES, prediction.probability, strict=True))
-        rule, position_share = Acting.of(strategy).rule(calibration), float(features[POSITION_SHARE])
+        rule, position_share = self._rule(strategy), float(features[POSITION_SHARE])
         chosen = rule.chosen_sign(*prediction.probability, position_share)
         rate = action_rate(strategy, tick_seconds)
         explore = rate * strategy.exploration_rate / 2.0
         exploit = rate * (1.0 - strategy.exploration_rate)
         by_side = {side: explore + (exploit if side.sign == chosen else 0.0) for side in SIDES}
+
+        def size(side: Side) -> Sized:
+            margin = rule.margin(side.sign, position_share)
+            return sized(strategy, calibration, rule, probability[side], is_chosen=side.sign == chosen, margin=margin)
+
         return Proposal(
             policy=self.name,
             probabilities=ActionProbabilities(by_side[Side.BUY], by_side[Side.SELL]),
@@ -56,14 +62,14 @@ class ModelPolicy:
             else _why_none(strategy, calibration, rule, probability, position_share),
             model_version=self.version,
             expected_net_return=dict(zip(SIDES, prediction.expected_net_return, strict=True)),
-            sizing={
-                side: sized(
-                    strategy, calibration, rule, probability[side],
-                    is_chosen=side.sign == chosen, margin=rule.margin(side.sign, position_share),
-                )
-                for side in SIDES
-            },
-        )  # fmt: skip
+            sizing=size,
+        )
+
+    def _rule(self, strategy: StrategyDefinition) -> DecisionRule:
+        # The same at every tick until somebody changes the strategy.
+        if self._ruled is None or self._ruled[0] is not strategy:
+            self._ruled = strategy, Acting.of(strategy).rule(self.model.calibration)
+        return self._ruled[1]
 
 
 def _why_none(

@@ -105,7 +105,7 @@ def amounts_of(
     """
     if proposal.sizing is None:
         return dict.fromkeys(Side, drawn)
-    asked = {side: one.amount for side, one in proposal.sizing.items()}
+    asked = {side: proposal.sizing(side).amount for side in Side}
     return within_position_limit(strategy, asked, position_amount)
 
 

@@ -45,6 +45,11 @@ class DecidingSettings(BaseModel):
 MARKET_VALUES = ("book_imbalance", "volatility", "funding_rate", "seconds_to_funding")
 
 
+def deciding_settings(strategy: StrategyDefinition) -> dict[str, Any]:
+    """`DecidingSettings` of a strategy, as JSON."""
+    return strategy.model_dump(mode="json", include=set(DecidingSettings.model_fields))
+
+
 def decision_evidence(
     strategy: StrategyDefinition,
     snapshot: MarketSnapshot,
@@ -52,10 +57,15 @@ def decision_evidence(
     readings: Sequence[GuardReading],
     *,
     position_amount: float,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """As JSON. Numbers of market and position are kept in full, since the features are rounded to float32."""
+    """As JSON. Numbers of market and position are kept in full, since the features are rounded to float32.
+
+    Args:
+        settings: the strategy's `deciding_settings`, where they are known already.
+    """
     return {
-        "settings": strategy.model_dump(mode="json", include=set(DecidingSettings.model_fields)),
+        "settings": deciding_settings(strategy) if settings is None else settings,
         "tick_seconds": tick_seconds,
         "position_amount": position_amount,
         "market": {

@@ -4,87 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from uuid import UUID
 
 import structlog
 
 from model_service.config.clock import Identifiers
 from model_service.config.strategies import StrategyDefinition
-from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.market.state import AssetMarket
 from model_service.models.features import feature_vector
-from model_service.policies.base import ActionProbabilities, Proposal
-from model_service.policies.exit import ExitDecision, LargestOrder, decide_exit
-from model_service.policies.exit_state import ExitState, current
+from model_service.policies.exit import ExitDecision, decide_exit
+from model_service.policies.exit_state import current
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.conditions import Conditions, OpeningConditions
-from model_service.services.decision import amounts_of, decision_context, draw
-from model_service.services.decision_evidence import decision_evidence
+from model_service.services.decision import decision_context
 from model_service.services.decision_failures import DecisionFailures
-from model_service.services.guard_readings import guard_readings
-from model_service.services.guards import GuardLimits, OpeningRequest, halted, market_data_reason, refuse_opening
+from model_service.services.decision_pass import DecisionPass, GenerationLimits
+from model_service.services.guards import market_data_reason
 from model_service.services.modes import Modes
+from model_service.services.openings import Openings
 from model_service.services.ports import (
     DecidedSignal,
     DecisionStore,
     ExecutionStatistics,
-    NoneDraw,
-    OpenOrder,
     PositionKey,
     SilentTick,
 )
-from model_service.services.rate_limit import TokenBucket
 from model_service.services.roster import StrategyRoster
-from model_service.services.signal_record import Tick, exit_signal, none_draw, opening_signal
-from model_service.trades.ledger import Lot
+from model_service.services.signal_record import Tick, exit_signal
 
 log = structlog.get_logger()
 EXIT_LOOK_SECONDS = 1.0
 """Between two ticks exits are looked at this often: a strategy that ticks once an hour has stops all the same."""
 NO_STATISTICS = ExecutionStatistics(math.nan, math.nan, math.nan, math.nan)
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationLimits:
-    """How signals are made, for every strategy."""
-
-    guards: GuardLimits
-    tick_seconds: float
-    expiry_seconds: float
-    rate_per_minute: float
-    burst: int
-    none_sample_rate: float
-    seed: str
-    statistics_refresh_seconds: float
-    largest_order: LargestOrder | None = None
-
-
-@dataclass(slots=True)
-class _Pass:
-    """What one pass starts from, and what it has decided so far; between two ticks only exits are decided."""
-
-    now: datetime
-    is_tick: bool
-    strategies: Sequence[StrategyDefinition]
-    position_limits: Mapping[str, float]
-    snapshots: Mapping[str, MarketSnapshot]
-    lots: Mapping[PositionKey, Sequence[Lot]]
-    orders: Sequence[OpenOrder]
-    exit_states: Mapping[PositionKey, ExitState]
-    platform_positions: Mapping[str, float]
-    conditions: Conditions | None
-    signals: list[DecidedSignal] = field(default_factory=list)
-    nones: list[NoneDraw] = field(default_factory=list)
-    silent: list[SilentTick] = field(default_factory=list)
-    changed_exits: dict[PositionKey, ExitState] = field(default_factory=dict)
-    spare: dict[UUID, NoneDraw] = field(default_factory=dict)
-    asked: dict[Side, Decimal] = field(default_factory=lambda: dict.fromkeys(Side, Decimal(0)))
 
 
 class SignalGenerator:
@@ -107,14 +61,13 @@ class SignalGenerator:
         self._identifiers = identifiers
         self._limits = limits
         self._conditions = conditions
-        # Kept when a strategy changes or goes: taking it away and adding it again must not fill its bucket.
-        self._buckets: dict[str, TokenBucket] = {}
+        self._openings = Openings(modes, identifiers, limits)
         self._failures = DecisionFailures()
         self._next_tick: datetime | None = None
         self._looked_at: datetime | None = None
         self._statistics: Mapping[tuple[str, str], ExecutionStatistics] = {}
         self._statistics_due: datetime | None = None
-        self._in_doubt: _Pass | None = None
+        self._in_doubt: DecisionPass | None = None
         self.missing_markets: set[str] = set()
         self._left: list[PositionKey] = []
         self.ticks = 0
@@ -165,7 +118,7 @@ class SignalGenerator:
         self._close_what_was_left(decided)
         return await self._record(decided)
 
-    def _close_what_was_left(self, decided: _Pass) -> None:
+    def _close_what_was_left(self, decided: DecisionPass) -> None:
         """Exits of positions that no tick looks at: their strategy, or their asset in it, was taken away."""
         ticking = {(strategy.strategy_id, asset) for strategy in decided.strategies for asset in strategy.assets}
         left = sorted(key for key, lots in decided.lots.items() if lots and key not in ticking)
@@ -179,14 +132,14 @@ class SignalGenerator:
             elif strategy is not None and strategy.exits_enabled:
                 self._tick_asset(strategy, asset, decided, opens=False)
 
-    async def _begin(self, now: datetime, *, is_tick: bool) -> _Pass:
+    async def _begin(self, now: datetime, *, is_tick: bool) -> DecisionPass:
         # Orders before lots: a fill that comes between the two is seen twice, and no exit is asked for again. The other
         # way round it would not be seen at all, and the position be closed a second time.
         orders = await self._store.open_orders(now)
         # The strategies and the snapshots of one moment: every asset that ticks has its market.
         strategies, position_limits = self._roster.current, self._roster.position_limits
         snapshots = {asset: market.snapshot(now) for asset, market in self._markets.items()}
-        return _Pass(
+        return DecisionPass(
             now=now,
             is_tick=is_tick,
             strategies=strategies,
@@ -212,7 +165,7 @@ class SignalGenerator:
             log.exception("conditions_failed", error=str(error))
             return None
 
-    async def _record(self, decided: _Pass) -> Sequence[DecidedSignal]:
+    async def _record(self, decided: DecisionPass) -> Sequence[DecidedSignal]:
         # A pass that broke off before it was stored is forgotten: the next one decides on what is known by then.
         self._in_doubt = decided
         refused = await self._store.record(
@@ -226,13 +179,13 @@ class SignalGenerator:
         taken_back = {one.decided.signal.signal_id for one in refused}
         return self._recorded(decided, {one.signal.signal_id for one in decided.signals} - taken_back)
 
-    def _recorded(self, decided: _Pass, stored: Collection[UUID]) -> Sequence[DecidedSignal]:
+    def _recorded(self, decided: DecisionPass, stored: Collection[UUID]) -> Sequence[DecidedSignal]:
         """Count a pass of which the signals `stored` are in the outbox; openings that were refused became silent."""
         self._in_doubt = None
         signals = [one for one in decided.signals if one.signal.signal_id in stored]
         for one in decided.signals:
             if one.signal.signal_id not in stored:
-                self._bucket(one.signal.strategy_id).give_back()
+                self._openings.give_back(one.signal.strategy_id)
         self._looked_at = decided.now
         if decided.is_tick:
             self._next_tick = _next_multiple(decided.now, self._limits.tick_seconds)
@@ -250,7 +203,9 @@ class SignalGenerator:
         """How long until the next tick."""
         return 0.0 if self._next_tick is None else max(0.0, (self._next_tick - now).total_seconds())
 
-    def _tick_asset(self, strategy: StrategyDefinition, asset: str, decided: _Pass, *, opens: bool = True) -> None:
+    def _tick_asset(
+        self, strategy: StrategyDefinition, asset: str, decided: DecisionPass, *, opens: bool = True
+    ) -> None:
         opens = opens and decided.is_tick
         try:
             outcome = self._decide(self._tick(strategy, asset, decided), decided, opens=opens)
@@ -263,14 +218,10 @@ class SignalGenerator:
         if outcome is not None and opens:
             decided.silent.append(SilentTick(strategy.strategy_id, asset, decided.now, outcome))
 
-    def _tick(self, strategy: StrategyDefinition, asset: str, decided: _Pass) -> Tick:
+    def _tick(self, strategy: StrategyDefinition, asset: str, decided: DecisionPass) -> Tick:
         key, snapshot, now = (strategy.strategy_id, asset), decided.snapshots[asset], decided.now
         lots = decided.lots.get(key, ())
-        orders = [
-            order
-            for order in decided.orders
-            if order.asset == asset and order.strategy_id in (None, strategy.strategy_id)
-        ]
+        orders = decided.orders_of(strategy.strategy_id, asset)
         statistics = self._statistics.get(key, NO_STATISTICS)
         context = decision_context(strategy, snapshot, lots, orders, statistics, now)
         return Tick(
@@ -279,13 +230,13 @@ class SignalGenerator:
             lots=lots,
             orders=orders,
             exit_state=decided.exit_states.get(key),
-            features=feature_vector(snapshot, context),
+            features=feature_vector(snapshot, context, decided.market_features(asset)),
             platform_position=decided.platform_positions.get(asset, 0.0),
             now=now,
-            seed=f"{self._limits.seed}:{strategy.strategy_id}:{asset}:{now.isoformat()}",
+            seed=f"{self._limits.seed}:{strategy.strategy_id}:{asset}:{decided.stamp}",
         )
 
-    def _decide(self, tick: Tick, decided: _Pass, *, opens: bool) -> Reason | None:
+    def _decide(self, tick: Tick, decided: DecisionPass, *, opens: bool) -> Reason | None:
         """Append a signal and return None, or return the reason for silence. An exit goes before an opening."""
         unusable = market_data_reason(tick.snapshot, self._limits.guards.market_data_max_age_seconds)
         if unusable is not None:
@@ -293,9 +244,9 @@ class SignalGenerator:
         exits = self._exit(tick, decided)
         if exits.proposal is not None or not opens:
             return None
-        return exits.held if exits.held is not None else self._open(tick, decided)
+        return exits.held if exits.held is not None else self._openings.decide(tick, decided)
 
-    def _exit(self, tick: Tick, decided: _Pass) -> ExitDecision:
+    def _exit(self, tick: Tick, decided: DecisionPass) -> ExitDecision:
         """What the exit policy says; its signal is appended, and what it remembers is kept."""
         strategy_id = tick.strategy.strategy_id
         if not tick.strategy.exits_enabled:
@@ -312,92 +263,6 @@ class SignalGenerator:
                 exit_signal(tick, made.proposal, signal_id, expiry_seconds=expiry_seconds, is_warmup=is_warmup)
             )
         return made
-
-    def _open(self, tick: Tick, decided: _Pass) -> Reason | None:
-        policy = self._modes.policy(tick.strategy.strategy_id, tick.now)
-        if isinstance(policy, Reason):
-            return policy
-        if decided.conditions is None:
-            return Reason(ReasonCode.DECISION_FAILED)
-        held = halted(tick.strategy.strategy_id, decided.conditions.halts)
-        if held is not None:
-            return held
-        rng = random.Random(tick.seed)  # noqa: S311 - recorded randomness, not secrecy
-        proposal = policy.propose(tick.strategy, tick.snapshot, tick.features, self._limits.tick_seconds)
-        drew = draw(tick.strategy, proposal.probabilities, rng)
-        drawn, position = drew.side, float(tick.position_quantity) * tick.snapshot.price
-        amounts = amounts_of(tick.strategy, proposal, drew.amount, position)
-        requests = self._requests(tick, amounts, position, decided)
-        refused = {side: reason for side, one in requests.items() if (reason := refuse_opening(one)) is not None}
-        allowed = proposal.probabilities.masked(refused)
-        if drawn is None or drawn in refused:
-            if (none := self._none(tick, proposal, allowed, rng)) is not None:
-                decided.nones.append(none)
-            return proposal.none_reason if drawn is None else refused[drawn]
-        readings = guard_readings(requests[drawn])
-        self._bucket(tick.strategy.strategy_id).take(tick.now)
-        decided.asked[drawn] += amounts[drawn]
-        signal_id = self._identifiers.new()
-        decided.signals.append(
-            opening_signal(
-                tick,
-                drawn,
-                proposal,
-                allowed,
-                amounts[drawn],
-                signal_id,
-                expiry_seconds=self._limits.expiry_seconds,
-                evidence=decision_evidence(
-                    tick.strategy, tick.snapshot, self._limits.tick_seconds, readings, position_amount=position
-                ),
-            )
-        )
-        # Should the limits that all processes share forbid it, it is a draw of `none` by what was left to draw.
-        without = allowed.masked({drawn: Reason(ReasonCode.LIMITS_BUSY)})
-        if (none := self._none(tick, proposal, without, rng)) is not None:
-            decided.spare[signal_id] = none
-        return None
-
-    def _bucket(self, strategy_id: str) -> TokenBucket:
-        if strategy_id not in self._buckets:
-            limits = self._limits
-            self._buckets[strategy_id] = TokenBucket(per_minute=limits.rate_per_minute, burst=limits.burst)
-        return self._buckets[strategy_id]
-
-    def _requests(
-        self, tick: Tick, amounts: Mapping[Side, Decimal], position: float, decided: _Pass
-    ) -> dict[Side, OpeningRequest]:
-        """What the guards look at, for each side."""
-        conditions = decided.conditions or Conditions()
-        tokens = self._bucket(tick.strategy.strategy_id).available(tick.now)
-        return {
-            side: OpeningRequest(
-                strategy=tick.strategy,
-                limits=self._limits.guards,
-                snapshot=tick.snapshot,
-                side=side,
-                amount=amounts[side],
-                position_amount=position,
-                open_orders=tick.orders,
-                tokens=tokens,
-                platform_position_amount=tick.platform_position * tick.snapshot.price,
-                platform_limit_amount=decided.position_limits[tick.snapshot.asset],
-                halts=conditions.halts,
-                balance=conditions.balances.of(side),
-                asked_amount=float(decided.asked[side]),
-                platform_quantity=tick.platform_position,
-            )
-            for side in Side
-        }
-
-    def _none(
-        self, tick: Tick, proposal: Proposal, allowed: ActionProbabilities, rng: random.Random
-    ) -> NoneDraw | None:
-        """The draw of `none`, if it is one of those that are kept."""
-        sample_rate = self._limits.none_sample_rate
-        if rng.random() >= sample_rate:
-            return None
-        return none_draw(tick, proposal, allowed, self._identifiers.new(), sample_rate=sample_rate)
 
     async def _refresh_statistics(self, now: datetime) -> None:
         if self._statistics_due is not None and now < self._statistics_due:

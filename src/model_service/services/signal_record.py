@@ -88,7 +88,7 @@ def opening_signal(
     if funding:
         metadata["funding_cost_percent"] = funding[side]
     if proposal.sizing is not None:
-        metadata["sizing"] = proposal.sizing[side].message()
+        metadata["sizing"] = proposal.sizing(side).message()
     return _signal(
         tick,
         side,
