@@ -24,6 +24,7 @@ from model_service.config.settings import Settings
 from model_service.config.strategies import StrategyDefinition, strategy_from
 from model_service.config.strategy_file import StrategyText
 from model_service.config.strategy_source import FixedStrategies, StrategyFile
+from model_service.consumers.balance_sync import BalanceSync, SyncLimits
 from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.fills import FillDeriver
@@ -336,7 +337,8 @@ def _parts(
     shared = _shared_tables(settings, database)
     decisions = PostgresDecisionStore(database, shared, shared_limits(settings))
     losses = PostgresLossStore(database)
-    conditions = OpeningConditions(losses, _loss_watch(settings, losses), _balance_reader(shared))
+    balances = _balance_reader(shared)
+    conditions = OpeningConditions(losses, _loss_watch(settings, losses), balances)
     return Parts(
         settings=settings,
         roster=roster,
@@ -362,6 +364,7 @@ def _parts(
         market_data=_market_consumers(settings, transport, markets, bars, office),
         market_watch=MarketWatch(settings.market_data_stale_warning_threshold_seconds),
         subscriber=_subscriber(settings, seed),
+        balance_sync=_balance_sync(settings, balances),
         dead_letters=office,
         labeller=Labeller(PostgresOutcomeStore(database, bars), settings.market_data_bar_seconds),
         training=training,
@@ -463,6 +466,20 @@ def _subscriber(settings: Settings, seed: str) -> MarketSubscriber | None:
     gateway = GatewayClient(settings.ws_gateway_host, settings.ws_gateway_port, settings.ws_gateway_api_key)
     jitter = random.Random(seed)  # noqa: S311 - spreads retries, no secret
     return MarketSubscriber(gateway, settings.market_data_queues, jitter)
+
+
+def _balance_sync(settings: Settings, balances: BalanceReader | None) -> BalanceSync | None:
+    """None where nobody can be asked, or where no balance is looked at."""
+    if settings.ws_gateway_host is None or not settings.balance_sync_enabled or balances is None:
+        return None
+    gateway = GatewayClient(
+        settings.ws_gateway_host,
+        settings.ws_gateway_port,
+        settings.ws_gateway_api_key,
+        timeout_seconds=settings.balance_sync_timeout_seconds,
+    )
+    limits = SyncLimits(settings.balance_data_max_age_seconds, settings.balance_sync_min_interval_seconds)
+    return BalanceSync(gateway, balances, limits)
 
 
 def _transport(settings: Settings, database: Database, clock: Clock) -> Transport:

@@ -13,6 +13,7 @@ import structlog
 from model_service.api.ports import HealthState
 from model_service.config.clock import Clock
 from model_service.config.settings import Settings
+from model_service.consumers.balance_sync import BalanceSync
 from model_service.consumers.dead_letter_office import DeadLetterOffice
 from model_service.consumers.executions import ExecutionConsumer
 from model_service.consumers.fills import FillDeriver
@@ -59,6 +60,7 @@ CLOSE_SECONDS = 2.0
 HEALTH_SECONDS = 1.5
 SUBSCRIBE_LOOK_SECONDS = 1.0
 """So soon is a new asset subscribed to."""
+BALANCE_LOOK_SECONDS = 1.0
 AWAY = (DatabaseUnavailable, TransportUnavailable)
 
 
@@ -104,6 +106,7 @@ class Parts:
     market_data: Sequence[MarketDataConsumer]
     market_watch: MarketWatch
     subscriber: MarketSubscriber | None
+    balance_sync: BalanceSync | None
     dead_letters: DeadLetterOffice
     labeller: Labeller
     training: TrainingService
@@ -291,6 +294,8 @@ class Service:
             roles.append(self._reconciling_role(parts.reconciler))
         if parts.subscriber is not None:
             roles.append(self._subscribing_role(parts.subscriber))
+        if parts.balance_sync is not None:
+            roles.append(_balance_role(parts.balance_sync, clock))
         return roles + [self._market_role(consumer) for consumer in parts.market_data]
 
     def _reconciling_role(self, reconciler: OrderReconciler) -> Role:
@@ -328,17 +333,18 @@ class Service:
 
     async def health(self) -> HealthState:
         """What works now; never raises."""
+        parts = self.parts
         database = await self._database_answers()
         queue = self._started and self.transport.is_connected
-        storage = self.parts.files.is_accessible
+        storage = parts.files.is_accessible
         reasons = [*self._waiting_for.values(), *self._loops.waiting_for.values()]
         reasons += ["the database does not answer"] if self._started and not database else []
         reasons += ["the message broker is not connected"] if self._started and not queue else []
         reasons += [] if storage else ["the model folder cannot be used"]
-        active = sum(self.parts.modes.active(one.strategy_id) is not None for one in self.parts.roster.current)
-        advisers = (self.parts.strategies, self.parts.asset_watch, self.parts.reconciler, self.parts.subscriber)
+        active = sum(parts.modes.active(one.strategy_id) is not None for one in parts.roster.current)
+        advisers = (parts.strategies, parts.asset_watch, parts.reconciler, parts.subscriber, parts.balance_sync)
         notices = [notice for one in advisers if one is not None for notice in one.notices]
-        halts = map(halt_notice, self.parts.conditions.halts)
+        halts = map(halt_notice, parts.conditions.halts)
         return HealthState(database, queue, storage, active, not reasons, tuple(reasons), (*halts, *notices))
 
     async def _database_answers(self) -> bool:
@@ -396,6 +402,14 @@ def _alerting_role(webhook: Webhook, clock: Clock) -> Role:
         return await webhook.step(clock.now())
 
     return Role("alerts", deliver, lambda: 1.0, wake=webhook.wake)
+
+
+def _balance_role(sync: BalanceSync, clock: Clock) -> Role:
+    async def keep_fresh() -> bool:
+        await sync.step(clock.now())
+        return False
+
+    return Role("balances", keep_fresh, lambda: BALANCE_LOOK_SECONDS)
 
 
 async def _within(seconds: float, part: str, closing: Awaitable[None]) -> None:

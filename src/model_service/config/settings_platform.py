@@ -131,7 +131,9 @@ class PlatformSettings(BaseSettings):
         True, description="Ask the gateway at WS_GATEWAY_HOST for the market data of all assets; nothing is taken back."
     )
     ws_gateway_host: str | None = Field(
-        None, description="Host of ws-gateway's REST interface; unset: somebody else subscribes to the market data."
+        None,
+        description="Host of ws-gateway's REST interface; unset: somebody else subscribes to the market data "
+        "and has balances written.",
     )
     ws_gateway_port: int = Field(4400, ge=1, le=65535, description="Its port.")
     ws_gateway_api_key: SecretStr | None = Field(None, description="Its key.")

@@ -102,7 +102,26 @@ class TradingSettings(PlatformSettings):
         0.95, gt=0, le=1, description="Share of the available balance that an opening may ask for."
     )
     balance_data_max_age_seconds: float = Field(
-        60.0, gt=0, le=604_800, description="An older balance in the shared tables is stale: no openings."
+        60.0,
+        gt=0,
+        le=604_800,
+        description="An older balance in the shared tables is stale: no openings. The gateway writes it when it moves, "
+        "so without WS_GATEWAY_HOST and BALANCE_SYNC_ENABLED a quiet account stops them: set more then.",
+    )
+    balance_sync_enabled: bool = Field(
+        True,
+        description="Ask the gateway at WS_GATEWAY_HOST to write the balances anew when they reach half of "
+        "BALANCE_DATA_MAX_AGE_SECONDS.",
+    )
+    balance_sync_min_interval_seconds: float = Field(
+        30.0,
+        ge=1,
+        le=604_800,
+        description="So long at least from one such request of a process to its next; no more than half of "
+        "BALANCE_DATA_MAX_AGE_SECONDS keeps a quiet account fresh.",
+    )
+    balance_sync_timeout_seconds: float = Field(
+        5.0, gt=0, le=60, description="So long an answer to it is waited for; no tick and no exit waits."
     )
     ordermanager_max_exposure: float | None = Field(
         None,

@@ -53,6 +53,10 @@ class BalanceReader:
         self._read_at: datetime | None = None
         self._is_slow = False
 
+    def read_anew(self) -> None:
+        """Let the next look read, since the tables have just been written."""
+        self._read_at = None
+
     async def at(self, now: datetime) -> Balances:
         """What is known at `now`. Raises DatabaseUnavailable."""
         if self._read_at is None or abs((now - self._read_at).total_seconds()) >= READ_EVERY_SECONDS:
