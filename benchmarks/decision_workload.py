@@ -47,6 +47,10 @@ class NothingKept:
         """None."""
         return ()
 
+    async def foreign_orders(self) -> Sequence[Any]:
+        """None."""
+        return ()
+
     async def shared_positions(self) -> Mapping[str, float]:
         """None."""
         return {}
@@ -74,6 +78,7 @@ class OnePolicy:
 
     policy_of_all: Policy
     mode_of_all: str
+    is_unsettled: bool = False
 
     def policy(self, strategy_id: str, now: datetime) -> Policy:
         """It."""

@@ -315,7 +315,6 @@ class Service:
     async def _decide(self) -> bool:
         now = self.parts.clock.now()
         self.parts.market_watch.observe(self.parts.markets, now)
-        await self.parts.modes.settle(now)
         decided = await self.parts.generator.step(now)
         if self.parts.generator.missing_markets:
             # A position of an asset that no strategy names any more: what closes it has to know the price.

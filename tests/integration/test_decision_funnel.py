@@ -38,6 +38,8 @@ LIMITS = GenerationLimits(
 class Moody:
     """Modes that change at random: the warm-up, a pause, or a policy that fails."""
 
+    is_unsettled = False
+
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
 

@@ -85,6 +85,8 @@ class DyingStore(PostgresDecisionStore):
 class Paused:
     """Nobody opens: what is opened comes from the test."""
 
+    is_unsettled = False
+
     def policy(self, strategy_id: str, now: datetime) -> Reason:
         return Reason(ReasonCode.PAUSED)
 

@@ -160,14 +160,14 @@ async def test_a_right_that_was_taken_away_is_named(scene: Scene) -> None:
 async def test_guards_use_what_can_be_read(scene: Scene) -> None:
     owner = scene.platform.database
     decisions = PostgresDecisionStore(scene.service, SharedTables(SharedSchema(scene.service, "public", USES)))
-    foreign = [order.asset for order in await decisions.open_orders(NOON + timedelta(days=1))]
+    foreign = [order.asset for order in await decisions.foreign_orders()]
     assert (foreign, await decisions.shared_positions()) == (["BTCUSDT"], {"BTCUSDT": 3.0})
     await owner.execute("ALTER TABLE public.positions RENAME COLUMN size TO amount")
     with capture_logs() as logs:
         assert await decisions.shared_positions() == {}
         assert await decisions.shared_positions() == {}
     assert disabled(logs) == [(POSITION_LIMIT, ("size",))]
-    assert len(await decisions.open_orders(NOON + timedelta(days=1))) == 1
+    assert len(await decisions.foreign_orders()) == 1
 
 
 async def test_a_side_that_is_none_does_not_stop_deciding(scene: Scene) -> None:

@@ -61,6 +61,9 @@ class FakeStore:
     async def open_orders(self, now: datetime) -> Sequence[OpenOrder]:
         return self.orders
 
+    async def foreign_orders(self) -> Sequence[OpenOrder]:
+        return ()
+
     async def shared_positions(self) -> Mapping[str, float]:
         return {}
 
@@ -112,6 +115,10 @@ class FakeModes:
 
     by_strategy: dict[str, Any] = field(default_factory=dict)
     paused: dict[str, str] = field(default_factory=dict)
+    is_unsettled: bool = False
+
+    async def settle(self, now: datetime) -> None:
+        self.is_unsettled = False
 
     async def pause(self, strategy_id: str, *, actor: str, reason: str, now: datetime) -> None:
         assert actor == "service"

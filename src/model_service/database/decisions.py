@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
 
 from model_service.contracts.types import Side
-from model_service.database.connection import Database
+from model_service.database.connection import Database, DatabaseUnavailable
 from model_service.database.exit_states import EXIT_STATES, KEEP_EXIT_STATE, exit_state_from, exit_state_row
 from model_service.database.opening_limits import admit_openings
 from model_service.database.shared_tables import SharedTables
 from model_service.policies.exit_state import ExitState
 from model_service.services.ports import (
+    PLATFORM_SECONDS,
     DecidedSignal,
     ExecutionStatistics,
     NoneDraw,
     OpenOrder,
+    PlatformUnreadable,
     PositionKey,
     RefusedOpening,
     SilentTick,
+    Unstorable,
 )
 from model_service.services.shared_limits import SharedLimits
 from model_service.trades.ledger import Lot
 
 Write = tuple[str, Sequence[tuple[Any, ...]]]
 """A statement and its rows."""
+T = TypeVar("T")
+REFUSED_VALUES = (
+    asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, TypeError, ArithmeticError
+)  # fmt: skip
+"""Of a row, before anything was committed: by PostgreSQL, by the driver, or while it was being written as JSON."""
 ORDER_TIMEOUT = timedelta(minutes=5)
 """After so long without a word an order of ours no longer counts as open; order-manager cancels at the same age."""
 
@@ -131,17 +140,20 @@ class PostgresDecisionStore:
         return {(row["strategy_id"], row["asset"]): exit_state_from(row) for row in rows}
 
     async def open_orders(self, now: datetime) -> Sequence[OpenOrder]:
-        """Orders that may still fill, of our own signals and of the shared table where it exists."""
+        """Orders of our own signals that may still fill."""
         rows = await self._database.fetch(OPEN_ORDERS, now - ORDER_TIMEOUT)
-        own = [
+        return [
             OpenOrder(row["strategy_id"], row["asset"], Side(row["side"]), row["intent"], row["quantity"])
             for row in rows
         ]
-        return own + (await self._shared.open_orders() if self._shared is not None else [])
+
+    async def foreign_orders(self) -> Sequence[OpenOrder]:
+        """Open orders of the shared table that are not ours. Raises PlatformUnreadable after a second."""
+        return [] if self._shared is None else await _in_time(self._shared.open_orders())
 
     async def shared_positions(self) -> Mapping[str, float]:
-        """Signed base units by asset as the platform's table has them; empty where there is none."""
-        return await self._shared.positions() if self._shared is not None else {}
+        """Signed base units by asset as the platform's table has them. Raises PlatformUnreadable after a second."""
+        return {} if self._shared is None else await _in_time(self._shared.positions())
 
     async def execution_statistics(self) -> Mapping[PositionKey, ExecutionStatistics]:
         """Of the newest 500 orders that came to an end."""
@@ -169,19 +181,35 @@ class PostgresDecisionStore:
 
         Openings that the shared limits forbid come back; they are counted as silent ticks, and those of `spare` (by
         signal) kept as draws of `none`. `prices` by asset value the positions that are held against these limits.
+
+        Raises Unstorable when PostgreSQL, or its driver, refuses a value; then nothing is stored.
         """
         self._tried = tuple(signals)
-        states = [exit_state_row(key, state) for key, state in sorted((exit_states or {}).items())]
+        try:
+            return await self._record(signals, nones, silent, exit_states or {}, prices or {}, spare or {})
+        except REFUSED_VALUES as error:
+            raise Unstorable(f"{type(error).__name__}: {error}") from error
+
+    async def _record(
+        self,
+        signals: Sequence[DecidedSignal],
+        nones: Sequence[NoneDraw],
+        silent: Sequence[SilentTick],
+        exit_states: Mapping[PositionKey, ExitState],
+        prices: Mapping[str, float],
+        spare: Mapping[UUID, NoneDraw],
+    ) -> Sequence[RefusedOpening]:
+        states = [exit_state_row(key, state) for key, state in sorted(exit_states.items())]
         openings = [decided for decided in signals if decided.intent != "exit"]
         if not openings or not self._limits.exist:
             await self._write(_writes(signals, nones, silent, states))
             return ()
         async with self._database.transaction() as connection:
             admission = await admit_openings(
-                self._database, connection, openings, self._limits, prices or {}, order_timeout=ORDER_TIMEOUT
+                self._database, connection, openings, self._limits, prices, order_timeout=ORDER_TIMEOUT
             )
             exits = [decided for decided in signals if decided.intent == "exit"]
-            drawn = [(spare or {}).get(one.decided.signal.signal_id) for one in admission.refused]
+            drawn = [spare.get(one.decided.signal.signal_id) for one in admission.refused]
             kept = [*nones, *(draw for draw in drawn if draw is not None)]
             counted = [*silent, *map(_silence, admission.refused)]
             for text, rows in _writes([*exits, *admission.granted], kept, counted, states):
@@ -217,6 +245,15 @@ class PostgresDecisionStore:
             async with self._database.transaction() as connection:
                 for text, rows in writes:
                     await connection.executemany(self._database.sql(text), rows)
+
+
+async def _in_time(reading: Awaitable[T]) -> T:
+    """What a sibling's table says. Whoever holds a lock on one of them must hold up no decision of ours."""
+    try:
+        async with asyncio.timeout(PLATFORM_SECONDS):
+            return await reading
+    except (TimeoutError, DatabaseUnavailable) as error:
+        raise PlatformUnreadable(f"no answer within {PLATFORM_SECONDS:g} seconds") from error
 
 
 def lot_from(row: asyncpg.Record) -> Lot:

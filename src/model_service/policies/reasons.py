@@ -14,6 +14,7 @@ class ReasonCode(StrEnum):
     WARMUP_EXPIRED = "warmup_expired"
     STOPPED = "stopped"
     LOSS_LIMIT = "loss_limit"
+    PLATFORM_UNREADABLE = "platform_unreadable"
     MARKET_DATA_MISSING = "market_data_missing"
     MARKET_DATA_STALE = "market_data_stale"
     PRICE_JUMP = "price_jump"

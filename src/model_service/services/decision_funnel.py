@@ -104,6 +104,7 @@ DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
             ReasonCode.WARMUP_EXPIRED,
             ReasonCode.STOPPED,
             ReasonCode.LOSS_LIMIT,
+            ReasonCode.PLATFORM_UNREADABLE,
         ),
     ),
     (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
@@ -50,14 +50,26 @@ class DecisionPass:
     lots: Mapping[PositionKey, Sequence[Lot]]
     orders: Sequence[OpenOrder]
     exit_states: Mapping[PositionKey, ExitState]
-    platform_positions: Mapping[str, float]
-    conditions: Conditions | None
+    platform_positions: Mapping[str, float] = field(default_factory=dict)
+    conditions: Conditions | None = None
     signals: list[DecidedSignal] = field(default_factory=list)
     nones: list[NoneDraw] = field(default_factory=list)
     silent: list[SilentTick] = field(default_factory=list)
     changed_exits: dict[PositionKey, ExitState] = field(default_factory=dict)
     spare: dict[UUID, NoneDraw] = field(default_factory=dict)
+    platform_unread_seconds: float | None = None
     asked: dict[Side, Decimal] = field(default_factory=lambda: dict.fromkeys(Side, Decimal(0)))
+
+    def part(
+        self,
+        signals: Sequence[DecidedSignal],
+        nones: Sequence[NoneDraw] = (),
+        silent: Sequence[SilentTick] = (),
+        changed_exits: Mapping[PositionKey, ExitState] | None = None,
+    ) -> DecisionPass:
+        """The same pass with only this of what it has decided."""
+        states = dict(changed_exits or {})
+        return replace(self, signals=list(signals), nones=list(nones), silent=list(silent), changed_exits=states)
 
     @cached_property
     def stamp(self) -> str:

@@ -124,6 +124,11 @@ class Modes:
             stored, since = await self._registry.modes(), await self._registry.in_mode_since()
             await self._take_up(strategy_id, stored.get(strategy_id), since.get(strategy_id), "added", now)
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether a change broke off, so that `settle` has something to read."""
+        return bool(self._unsettled)
+
     async def settle(self, now: datetime) -> None:
         """After a change that broke off, let the database say whether it took effect; before anybody decides again."""
         for strategy_id in sorted(self._unsettled):

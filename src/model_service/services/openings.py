@@ -20,7 +20,7 @@ from model_service.services.decision_pass import DecisionPass, GenerationLimits
 from model_service.services.guard_readings import guard_readings
 from model_service.services.guards import OpeningRequest, halted, refuse_opening
 from model_service.services.modes import Modes
-from model_service.services.ports import NoneDraw
+from model_service.services.ports import PLATFORM_SECONDS, NoneDraw
 from model_service.services.rate_limit import TokenBucket
 from model_service.services.signal_record import Tick, none_draw, opening_signal
 
@@ -46,6 +46,8 @@ class Openings:
         held = halted(tick.strategy.strategy_id, decided.conditions.halts)
         if held is not None:
             return held
+        if decided.platform_unread_seconds is not None:
+            return Reason(ReasonCode.PLATFORM_UNREADABLE, decided.platform_unread_seconds, PLATFORM_SECONDS)
         proposal = policy.propose(tick.strategy, tick.snapshot, tick.features, self._limits.tick_seconds)
         rng = random.Random(tick.seed)  # noqa: S311 - recorded randomness, not secrecy
         drew = draw(tick.strategy, proposal.probabilities, rng)

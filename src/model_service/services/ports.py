@@ -119,6 +119,18 @@ PositionKey = tuple[str, str]
 """Strategy and asset."""
 
 
+class Unstorable(Exception):  # noqa: N818 - it names the state of the values
+    """The database takes a value of what was to be recorded for none of its own; nothing of it is stored."""
+
+
+PLATFORM_SECONDS = 1.0
+"""How long a decision waits for the siblings' tables."""
+
+
+class PlatformUnreadable(Exception):  # noqa: N818 - the state of the world, not a programming error
+    """What the siblings' tables say could not be had in time. Nothing is known to be wrong with our own."""
+
+
 class DecisionStore(Protocol):
     """What a decision reads, and where it is recorded."""
 
@@ -131,11 +143,21 @@ class DecisionStore(Protocol):
         ...
 
     async def open_orders(self, now: datetime) -> Sequence[OpenOrder]:
-        """Orders that may still fill, of our own signals and of the shared table where it exists."""
+        """Orders of our own signals that may still fill."""
+        ...
+
+    async def foreign_orders(self) -> Sequence[OpenOrder]:
+        """Open orders of the shared table that are not ours; none where there is no such table.
+
+        Raises PlatformUnreadable after a short time.
+        """
         ...
 
     async def shared_positions(self) -> Mapping[str, float]:
-        """Signed base units by asset as the platform's own table has them; empty where there is none."""
+        """Signed base units by asset as the platform's own table has them; empty where there is none.
+
+        Raises PlatformUnreadable after a short time.
+        """
         ...
 
     async def execution_statistics(self) -> Mapping[PositionKey, ExecutionStatistics]:
@@ -156,6 +178,8 @@ class DecisionStore(Protocol):
 
         Openings that the shared limits forbid come back; they are counted as silent ticks, and those of `spare` (by
         signal) kept as draws of `none`. `prices` by asset value the positions that are held against these limits.
+
+        Raises Unstorable when a value cannot be stored; then nothing is.
         """
         ...
 

@@ -143,6 +143,13 @@ def _loss(value: Number, threshold: Number) -> str:
     )
 
 
+def _unread(value: Number, threshold: Number) -> str:
+    return (
+        f"the platform's orders and positions gave no answer for {_n(value, ',.1f')} s, where {_n(threshold)} s are "
+        "waited for; somebody may hold a lock on those tables"
+    )
+
+
 def _order_quantity(value: Number, threshold: Number) -> str:
     return f"order or position would have come to {_n(value)} base units; order-manager rejects over {_n(threshold)}"
 
@@ -191,6 +198,7 @@ TEXTS: Mapping[str, ReasonText] = {
     ReasonCode.WARMUP_EXPIRED: ReasonText(_expired, "WARMUP_DURATION_HOURS"),
     ReasonCode.STOPPED: ReasonText(_always("a person has stopped all trading; positions are still closed")),
     ReasonCode.LOSS_LIMIT: ReasonText(_loss, "TRADING_DAILY_LOSS_LIMIT_AMOUNT"),
+    ReasonCode.PLATFORM_UNREADABLE: ReasonText(_unread, "TRADING_ORDER_LOOKUP_ENABLED"),
     ReasonCode.ORDER_MANAGER_POSITION_SIZE: ReasonText(_order_quantity, "ORDERMANAGER_MAX_POSITION_SIZE"),
     ReasonCode.BALANCE_STALE: ReasonText(_balance_age, "BALANCE_DATA_MAX_AGE_SECONDS"),
     ReasonCode.BALANCE_TOO_LOW: ReasonText(_balance, "BALANCE_ADAPTATION_SAFETY_MARGIN"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -29,8 +30,10 @@ from model_service.services.ports import (
     DecidedSignal,
     DecisionStore,
     ExecutionStatistics,
+    PlatformUnreadable,
     PositionKey,
     SilentTick,
+    Unstorable,
 )
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_record import Tick, exit_signal
@@ -70,6 +73,7 @@ class SignalGenerator:
         self._in_doubt: DecisionPass | None = None
         self.missing_markets: set[str] = set()
         self._left: list[PositionKey] = []
+        self._platform_away = False
         self.ticks = 0
         self.signals = 0
         self.model_signals = 0
@@ -85,10 +89,24 @@ class SignalGenerator:
             return self._recorded(self._in_doubt, stored)
         self._in_doubt = None
         if self._is_tick_due(now):
-            return await self._tick_all(now)
-        if self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= EXIT_LOOK_SECONDS:
+            return await self._tick_exits_first(now)
+        if self._is_look_due(now):
             return await self._look_at_exits(now)
         return ()
+
+    async def _tick_exits_first(self, now: datetime) -> Sequence[DecidedSignal]:
+        """A tick; what it fails on, or would have to wait for, holds back openings alone."""
+        closed: Sequence[DecidedSignal] = ()
+        if self._modes.is_unsettled:
+            closed = await self._look_at_exits(now)
+            await self._modes.settle(now)
+        try:
+            return [*closed, *await self._tick_all(now)]
+        except Exception:
+            # In doubt, the positions may be closed already, and the next step asks.
+            if self._in_doubt is None and self._is_look_due(now):
+                await self._look_at_exits(now)
+            raise
 
     async def _tick_all(self, now: datetime) -> Sequence[DecidedSignal]:
         await self._pause_failing(now)
@@ -104,8 +122,13 @@ class SignalGenerator:
 
     async def _pause_failing(self, now: datetime) -> None:
         for strategy_id, reason in dict(self._failures.exhausted).items():
-            if self._modes.mode(strategy_id) != "paused":
-                await self._modes.pause(strategy_id, actor="service", reason=reason, now=now)
+            try:
+                if self._modes.mode(strategy_id) != "paused":
+                    await self._modes.pause(strategy_id, actor="service", reason=reason, now=now)
+            except Exception as error:
+                # Its own ticks fail anyway; the others go on, and the next tick tries again.
+                log.exception("pause_failed", strategy=strategy_id, reason=reason, error=str(error))
+                continue
             self._failures.begin_anew(strategy_id)
 
     async def _look_at_exits(self, now: datetime) -> Sequence[DecidedSignal]:
@@ -139,18 +162,35 @@ class SignalGenerator:
         # The strategies and the snapshots of one moment: every asset that ticks has its market.
         strategies, position_limits = self._roster.current, self._roster.position_limits
         snapshots = {asset: market.snapshot(now) for asset, market in self._markets.items()}
-        return DecisionPass(
+        begun = DecisionPass(
             now=now,
             is_tick=is_tick,
             strategies=strategies,
             position_limits=position_limits,
             snapshots=snapshots,
-            conditions=await self._look(strategies, snapshots, now) if is_tick else None,
             lots=await self._store.open_lots(),
             orders=orders,
             exit_states=await self._store.exit_states(),
-            platform_positions=await self._store.shared_positions() if is_tick else {},
         )
+        return await self._with_what_openings_need(begun) if is_tick else begun
+
+    async def _with_what_openings_need(self, begun: DecisionPass) -> DecisionPass:
+        """Where the siblings' tables cannot be read nothing is opened, with a reason, and exits go on."""
+        conditions = await self._look(begun.strategies, begun.snapshots, begun.now)
+        started = asyncio.get_running_loop().time()
+        try:
+            orders = [*begun.orders, *await self._store.foreign_orders()]
+            positions = await self._store.shared_positions()
+        except PlatformUnreadable as error:
+            waited = asyncio.get_running_loop().time() - started
+            if not self._platform_away:
+                log.warning("platform_unreadable", error=str(error), seconds=round(waited, 3))
+            self._platform_away = True
+            return replace(begun, conditions=conditions, platform_unread_seconds=waited)
+        if self._platform_away:
+            log.info("platform_readable")
+        self._platform_away = False
+        return replace(begun, conditions=conditions, orders=orders, platform_positions=positions)
 
     async def _look(
         self, strategies: Sequence[StrategyDefinition], snapshots: Mapping[str, MarketSnapshot], now: datetime
@@ -166,18 +206,50 @@ class SignalGenerator:
             return None
 
     async def _record(self, decided: DecisionPass) -> Sequence[DecidedSignal]:
+        try:
+            return await self._record_whole(decided)
+        except Unstorable as error:
+            log.error("decisions_refused_by_the_database", error=str(error), signals=len(decided.signals))
+        return await self._record_apart(decided)
+
+    async def _record_whole(self, decided: DecisionPass) -> Sequence[DecidedSignal]:
         # A pass that broke off before it was stored is forgotten: the next one decides on what is known by then.
         self._in_doubt = decided
-        refused = await self._store.record(
-            decided.signals,
-            decided.nones,
-            decided.silent,
-            decided.changed_exits,
-            prices=_prices(decided.snapshots),
-            spare=decided.spare,
-        )
+        try:
+            refused = await self._store.record(
+                decided.signals,
+                decided.nones,
+                decided.silent,
+                decided.changed_exits,
+                prices=_prices(decided.snapshots),
+                spare=decided.spare,
+            )
+        except Unstorable:
+            self._in_doubt = None
+            raise
         taken_back = {one.decided.signal.signal_id for one in refused}
         return self._recorded(decided, {one.signal.signal_id for one in decided.signals} - taken_back)
+
+    async def _record_apart(self, decided: DecisionPass) -> Sequence[DecidedSignal]:
+        """One signal after the other, exits first: what the database refuses of one must not cost the others."""
+        recorded: list[DecidedSignal] = []
+        silent = list(decided.silent)
+        for one in sorted(decided.signals, key=lambda signal: signal.intent != "exit"):
+            try:
+                recorded += await self._record_whole(decided.part([one]))
+            except Unstorable as error:
+                signal = one.signal
+                self._failures.failed(signal.strategy_id, signal.asset, error, decided.now, is_tick=decided.is_tick)
+                if one.intent != "exit":
+                    self._openings.give_back(signal.strategy_id)
+                if decided.is_tick:
+                    reason = Reason(ReasonCode.DECISION_FAILED)
+                    silent.append(SilentTick(signal.strategy_id, signal.asset, decided.now, reason))
+        try:
+            await self._record_whole(decided.part((), decided.nones, silent, decided.changed_exits))
+        except Unstorable:
+            await self._record_whole(decided.part((), (), silent, decided.changed_exits))
+        return recorded
 
     def _recorded(self, decided: DecisionPass, stored: Collection[UUID]) -> Sequence[DecidedSignal]:
         """Count a pass of which the signals `stored` are in the outbox; openings that were refused became silent."""
@@ -193,6 +265,9 @@ class SignalGenerator:
         self.signals += len(signals)
         self.model_signals += sum(one.signal.model_version is not None for one in signals)
         return signals
+
+    def _is_look_due(self, now: datetime) -> bool:
+        return self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= EXIT_LOOK_SECONDS
 
     def _is_tick_due(self, now: datetime) -> bool:
         # Further ahead than a tick is long: the clock has stepped back, and neither ticks nor exits wait for it.
@@ -254,14 +329,15 @@ class SignalGenerator:
         pending = [order.quantity for order in tick.orders if order.intent == "exit"]
         largest = self._limits.largest_order
         made = decide_exit(tick.strategy, tick.lots, tick.exit_state, pending, tick.snapshot.price, tick.now, largest)
-        if made.state is not None and made.state != current(tick.exit_state, tick.lots):
-            decided.changed_exits[strategy_id, tick.snapshot.asset] = made.state
         if made.proposal is not None:
             signal_id, expiry_seconds = self._identifiers.new(), self._limits.expiry_seconds
             is_warmup = self._modes.mode(strategy_id) == "warmup"
             decided.signals.append(
                 exit_signal(tick, made.proposal, signal_id, expiry_seconds=expiry_seconds, is_warmup=is_warmup)
             )
+        # After the signal: an attempt that came to nothing must not begin a cooldown.
+        if made.state is not None and made.state != current(tick.exit_state, tick.lots):
+            decided.changed_exits[strategy_id, tick.snapshot.asset] = made.state
         return made
 
     async def _refresh_statistics(self, now: datetime) -> None:
