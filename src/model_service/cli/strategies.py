@@ -13,6 +13,7 @@ import typer
 from model_service.cli.client import print_json, request
 from model_service.cli.errors import CommandFailed, ExitCode, plain_errors
 from model_service.cli.settings import strategies_of
+from model_service.config.doubts import doubts
 from model_service.config.loading import load_settings
 
 strategies_app = typer.Typer(no_args_is_help=True)
@@ -26,11 +27,15 @@ def check(
 ) -> None:
     """Check a strategy file without asking a service; exit code 4 and one line per fault when it cannot be used."""
     with plain_errors():
-        strategies = strategies_of(load_settings(os.environ)[0], file)
+        settings = load_settings(os.environ)[0]
+        strategies = strategies_of(settings, file)
         for one in strategies:
             assets = "account_balances" if one.definition.assets_from_balances else ", ".join(one.definition.assets)
             state = "" if one.enabled else "  (disabled)"
             typer.echo(f"{one.definition.strategy_id}: {assets}{state}")
+        enabled = [one.definition for one in strategies if one.enabled]
+        for doubt in doubts(enabled, settings.trading_decision_interval_seconds, settings.signal_generation_rate_limit):
+            typer.echo(f"warning: {doubt}", err=True)
         typer.echo("strategies are usable")
 
 

@@ -29,9 +29,9 @@ COUNTS = (
     + """
     SELECT 'reason' AS kind, c.reason AS name, NULL AS order_state, sum(c.occurrences)::bigint AS occurrences,
            max(c.minute) AS last_minute,
-           (array_agg(c.asset ORDER BY c.minute DESC, c.asset))[1] AS last_asset,
-           (array_agg(c.last_value ORDER BY c.minute DESC, c.asset))[1] AS last_value,
-           (array_agg(c.last_threshold ORDER BY c.minute DESC, c.asset))[1] AS last_threshold
+           (array_agg(c.asset ORDER BY c.minute DESC, c.occurrences DESC, c.asset))[1] AS last_asset,
+           (array_agg(c.last_value ORDER BY c.minute DESC, c.occurrences DESC, c.asset))[1] AS last_value,
+           (array_agg(c.last_threshold ORDER BY c.minute DESC, c.occurrences DESC, c.asset))[1] AS last_threshold
     FROM pairs JOIN model_service.decision_counts c
       ON c.strategy_id = $1 AND c.asset = pairs.asset AND c.reason = pairs.reason
      AND c.minute >= $2 AND c.minute < $3
