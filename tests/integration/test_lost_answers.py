@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from model_service.database.outcomes import PostgresOutcomeStore
 from model_service.database.training_runs import PostgresTrainingStore
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.labelling import Labeller
-from model_service.services.ports import ScheduleSlot, SilentTick, SlotTaken, TrainingRun
+from model_service.services.ports import Intent, ScheduleSlot, SilentTick, SlotTaken, TrainingRun
 from tests.integration.test_stores import BUY_ID, decided, increment, path, record, with_signals
 from tests.support.black_hole import BlackHole, black_hole
 from tests.support.builders import NOON
@@ -50,23 +51,32 @@ async def count(database: Database, table: str) -> int:
     return int(await database.fetchval(f"SELECT count(*) FROM model_service.{table}"))
 
 
-# Words of the packet that does it, or of one before it. A single statement commits by itself, when its values come.
+# Words of the packet that does it, or of one before it. The single statement of an
+# exit alone commits by itself, when its values come; an opening looks at halts in its transaction.
 @pytest.mark.parametrize(
-    ("words", "silent", "is_stored"),
+    ("words", "intent", "silent", "is_stored"),
     [
-        (b"momentum_v1", [], True),
-        (b"COMMIT", [SILENCE], True),
-        (b"INSERT INTO model_service.trading_signals", [], False),
-        (b"INSERT INTO model_service.decision_counts", [SILENCE], False),
+        (b"momentum_v1", "exit", [], True),
+        (b"momentum_v1", "open", [], False),
+        (b"COMMIT", "open", [], True),
+        (b"COMMIT", "exit", [SILENCE], True),
+        (b"INSERT INTO model_service.trading_signals", "exit", [], False),
+        (b"INSERT INTO model_service.decision_counts", "open", [SILENCE], False),
     ],
 )
 async def test_a_pass_says_whether_it_took_effect(
-    hole: BlackHole, distant: Database, database: Database, words: bytes, silent: list[SilentTick], is_stored: bool
+    hole: BlackHole,
+    distant: Database,
+    database: Database,
+    words: bytes,
+    intent: Intent,
+    silent: list[SilentTick],
+    is_stored: bool,
 ) -> None:
     store = PostgresDecisionStore(distant)
     hole.lose_answer_to(words)
     with pytest.raises(DatabaseUnavailable):
-        await store.record([decided(BUY_ID, Side.BUY)], (), silent)
+        await store.record([replace(decided(BUY_ID, Side.BUY), intent=intent)], (), silent)
     assert hole.has_lost
     assert await store.took_effect() == (frozenset({BUY_ID}) if is_stored else frozenset())
     assert await count(database, "trading_signals") == int(is_stored), "asking changes nothing"

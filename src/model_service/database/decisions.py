@@ -201,7 +201,7 @@ class PostgresDecisionStore:
     ) -> Sequence[RefusedOpening]:
         states = [exit_state_row(key, state) for key, state in sorted(exit_states.items())]
         openings = [decided for decided in signals if decided.intent != "exit"]
-        if not openings or not self._limits.exist:
+        if not openings:
             await self._write(_writes(signals, nones, silent, states))
             return ()
         async with self._database.transaction() as connection:

@@ -31,6 +31,15 @@ WITHDRAW = """
         WHERE status IN ('pending', 'sending') AND intent <> 'exit' RETURNING 1
     ) SELECT count(*) FROM taken
 """
+# In the same transaction as the end: what was decided before it must not go out because a person resumed quickly.
+WITHDRAW_HALTED = """
+    UPDATE model_service.trading_signals AS s SET status = 'stopped'
+    WHERE status IN ('pending', 'sending') AND intent <> 'exit' AND EXISTS (
+        SELECT FROM model_service.trading_halts AS halts
+        WHERE ended_at IS NULL AND halts.strategy_id IS NOT DISTINCT FROM $1
+          AND coalesce(halts.strategy_id, s.strategy_id) = s.strategy_id
+    )
+"""
 END = f"""
     UPDATE model_service.trading_halts SET ended_at = $2, ended_by = $3, ended_reason = $4
     WHERE ended_at IS NULL AND strategy_id IS NOT DISTINCT FROM $1 RETURNING {COLUMNS}
@@ -67,8 +76,10 @@ class PostgresHaltStore:
         return Stopped(halt_from(row), withdrawn)
 
     async def resume(self, strategy_id: str | None, actor: str, reason: str, now: datetime) -> Resumed:
-        """End the halts of one strategy, or (None) those of every strategy."""
-        ended = await self._database.fetch(END, strategy_id, now, actor, reason)
+        """End the halts of one strategy, or (None) all others; what waited under them is not sent."""
+        async with self._database.transaction() as connection:
+            await connection.execute(self._database.sql(WITHDRAW_HALTED), strategy_id)
+            ended = await connection.fetch(self._database.sql(END), strategy_id, now, actor, reason)
         return Resumed([halt_from(row) for row in ended], await self.open_halts())
 
 

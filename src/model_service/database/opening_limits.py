@@ -15,7 +15,7 @@ import asyncpg
 
 from model_service.contracts.types import Side
 from model_service.database.connection import Connection, Database
-from model_service.database.halts import halt_from
+from model_service.database.halts import OPEN, halt_from
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.ports import DecidedSignal, PositionKey
 from model_service.services.rate_limit import Bucket
@@ -83,13 +83,18 @@ async def admit_openings(
 ) -> Admission:
     """What of `openings`, all decided at one moment, may be recorded in the transaction that `connection` is in.
 
+    Without limits only halts are looked at, and nobody waits for the lock.
+
     Args:
         prices: by asset, to value positions at; where one is missing its lots count at their entry.
         order_timeout: after so long without a word an opening is no longer under way.
     """
+    now = openings[0].signal.timestamp
+    if not limits.exist:
+        halts = [halt_from(row) for row in await connection.fetch(database.sql(OPEN))]
+        return admit(SharedState(halts), openings, limits, now)
     if not await _locked(database, connection):
         return refuse_all(openings, Reason(ReasonCode.LIMITS_BUSY, LOCK_SECONDS, LOCK_SECONDS))
-    now = openings[0].signal.timestamp
     row = await connection.fetchrow(
         database.sql(STATE),
         math.isfinite(limits.maximum_exposure),

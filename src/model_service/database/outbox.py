@@ -31,6 +31,15 @@ PENDING = """
     WHERE status = 'pending' AND EXISTS (SELECT FROM model_service.leases WHERE role = $1 AND epoch = $2)
     ORDER BY decided_at, signal_id LIMIT $3
 """
+STILL_TO_BE_SENT = """
+    SELECT signal_id FROM model_service.trading_signals AS s
+    WHERE signal_id = ANY ($3::uuid[]) AND status = 'pending'
+      AND EXISTS (SELECT FROM model_service.leases WHERE role = $1 AND epoch = $2)
+      AND (intent = 'exit' OR NOT EXISTS (
+          SELECT FROM model_service.trading_halts AS halts
+          WHERE halts.ended_at IS NULL AND coalesce(halts.strategy_id, s.strategy_id) = s.strategy_id
+      ))
+"""
 SETTLE = f"""
     WITH {HOLDER}
     UPDATE model_service.trading_signals AS s
@@ -91,6 +100,13 @@ class Outbox:
         stopped = sum(state == "stopped" for state in ended.values())
         kept = [_signal(row) for row in rows if row["signal_id"] not in ended]
         return OutboxBatch(kept, len(ended) - stopped, stopped)
+
+    async def still_to_be_sent(self, signals: Sequence[TradingSignal]) -> list[TradingSignal]:
+        """Those of a batch that no stop, and no other halt, has taken back since it was read."""
+        signal_ids = [signal.signal_id for signal in signals]
+        rows = await self._database.fetch(STILL_TO_BE_SENT, self._role, self._epoch, signal_ids)
+        kept = {row["signal_id"] for row in rows}
+        return [signal for signal in signals if signal.signal_id in kept]
 
     async def settle(self, states: Mapping[UUID, str], now: datetime) -> None:
         """Record `published`, `unroutable`, `expired` or `stopped` for signals of a batch.

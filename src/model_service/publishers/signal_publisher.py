@@ -114,6 +114,14 @@ class SignalPublisher:
         if not signals:
             return {}
         await lease.renew_route()
+        # The last thing before they are sent: whatever was awaited since the batch was read, a stop may have answered
+        # meanwhile that it took them back.
+        kept = await self._outbox.still_to_be_sent(signals)
+        if len(kept) < len(signals):
+            log.warning("signals_withdrawn", count=len(signals) - len(kept))
+        if not kept:
+            return {}
+        signals = kept
         answers = await lease.publish([_message(signal) for signal in signals])
         if unroutable := answers.count(PublishOutcome.UNROUTABLE):
             log.error("signals_unroutable", count=unroutable, queue=SIGNAL_QUEUE)
