@@ -101,6 +101,32 @@ def test_what_may_only_repeat_it_confirms_nothing(repeat: MarketEvent) -> None:
     assert seen(trade(1, 100.0), trade(2, 40.0), repeat) == (100.0, True)
 
 
+def test_a_last_price_that_a_ticker_still_repeats_after_ten_seconds_is_believed() -> None:
+    jump = [last(1, 100.0), last(2, 60.0)]
+    assert seen(*jump, *(last(2 + step, 60.0) for step in range(1, 10))) == (100.0, True)
+    assert seen(*jump, *(last(2 + step, 60.0) for step in range(1, 11))) == (60.0, False)
+    assert seen(*jump, TickerEvent(ASSET, at(12), volume_24h=1.0)) == (60.0, False), (
+        "a delta leaves it out"
+    )
+    assert seen(*jump, last(11, 100.0), last(12, 60.0)) == (100.0, True), "it went back; this is a new one"
+
+
+def test_a_ticker_without_a_price_repeats_no_trade() -> None:
+    assert seen(trade(1, 100.0), trade(2, 60.0), TickerEvent(ASSET, at(30), volume_24h=1.0)) == (100.0, True)
+
+
+@pytest.mark.parametrize(("mark", "price"), [(60.4, 60.0), (99.5, 100.0)], ids=["confirms", "refutes"])
+def test_the_mark_price_is_a_witness(mark: float, price: float) -> None:
+    later = TickerEvent(ASSET, at(3), last_price=60.0, mark_price=mark)
+    assert seen(last(1, 100.0), last(2, 60.0), later) == (price, False)
+    assert seen(last(1, 100.0), TickerEvent(ASSET, at(2), last_price=60.0, mark_price=60.4)) == (100.0, True)
+
+
+def test_a_ticker_whose_quote_refutes_a_jump_does_not_bring_it_in_by_its_own_last_price() -> None:
+    later = TickerEvent(ASSET, at(3), last_price=1e5, bid_price=99.9, ask_price=100.1)
+    assert seen(trade(1, 100.0), trade(2, 1e5), later) == (100.0, False)
+
+
 def test_two_wrong_prints_that_disagree_confirm_nothing() -> None:
     assert seen(trade(1, 100.0), trade(2, 100_000.0), trade(3, 10.0)) == (100.0, True)
 

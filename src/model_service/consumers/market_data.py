@@ -72,4 +72,4 @@ class MarketDataConsumer:
             return
         market = self._markets.get(event.asset) if event is not None else None
         if event is not None and market is not None:
-            self._unsaved += [(event.asset, bar) for bar in market.apply(event)]
+            self._unsaved += [(event.asset, bar) for bar in market.apply(event, now)]

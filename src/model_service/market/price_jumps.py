@@ -13,6 +13,9 @@ from model_service.market.snapshot import PriceJump
 
 QUOTE_WITNESS = timedelta(seconds=10)
 """So old may a quote be that already stood where a price then jumps to."""
+REPEATS_BELIEVED = timedelta(seconds=10)
+"""A ticker that still gives the same last price so long after it jumped there is believed: by then another trade would
+have come, or a quote, that speaks for the price before."""
 
 
 class PriceJumpFilter:
@@ -20,8 +23,10 @@ class PriceJumpFilter:
 
     A price jumps when the larger of it and the last believed one is more than `limit_percent` above the smaller. It is
     believed at once when the best bid and ask stood there already, else as soon as another event of a later moment says
-    the same: another trade, a quote, a candle; the ticker's last price only where it is another one, since it repeats
-    the last trade. An event that still speaks for the price before throws it away. So a crash is seen one event later.
+    the same: another trade, a quote, a candle, a mark price; the ticker's last price, which repeats the last trade,
+    only where it is another one, or is still the same REPEATS_BELIEVED later. An event that still speaks for the price
+    before throws it away. So a crash is seen one event later, and from a source that has nothing but a last price
+    that never changes again, after ten seconds.
 
     Args:
         limit_percent: infinite: nothing is held.
@@ -37,6 +42,11 @@ class PriceJumpFilter:
     def pending(self) -> PriceJump | None:
         """The jump that nothing has confirmed or refuted yet."""
         return None if self._suspect is None else PriceJump(self._suspect.jump_percent, self._limit)
+
+    def step_back(self, now: datetime) -> None:
+        """Our clock has: what is held was said by `now`."""
+        if self._suspect is not None and self._suspect.at > now:
+            self._suspect = replace(self._suspect, at=now)
 
     def admit(
         self, event: MarketEvent, believed: float, believed_at: datetime | None, quote: BestQuote
@@ -69,7 +79,7 @@ class PriceJumpFilter:
             return _without_price(event) if is_far else (event,)
         if not self._is_far(witness, believed):
             self._suspect = None
-            return (event,)
+            return _without_price(event) if is_far else (event,)
         if not self._is_far(witness, suspect.price):
             self._suspect = None
             return (suspect.event, event)
@@ -133,12 +143,21 @@ def _witness(event: MarketEvent, suspect: _Suspect) -> float | None:
         case TickerEvent():
             if event.last_price is not None and event.last_price != suspect.price:
                 return event.last_price
-            return _mean((event.bid_price, None), (event.ask_price, None))
+            middle = _mean((event.bid_price, None), (event.ask_price, None))
+            if middle is not None or event.mark_price is not None:
+                return event.mark_price if middle is None else middle
+            return suspect.price if _still_repeats(event, suspect) else None
         case KlineEvent():
             repeats = event.close == suspect.price and not isinstance(suspect.event, KlineEvent)
             return event.close if event.confirmed and not repeats else None
         case TradeEvent():
             return event.price
+
+
+def _still_repeats(event: TickerEvent, suspect: _Suspect) -> bool:
+    # A delta leaves out what is unchanged: of a source that gave the price itself that is the same price again.
+    repeats = event.last_price is not None or isinstance(suspect.event, TickerEvent)
+    return repeats and event.at - suspect.at >= REPEATS_BELIEVED
 
 
 def _mean(*levels: tuple[float | None, float | None]) -> float | None:

@@ -80,6 +80,11 @@ class BestQuote:
             self._book.ask.replace(event.ask_price, event.ask_size, event.is_snapshot)
             self._book.confirm(event.at)
 
+    def step_back(self, now: datetime) -> None:
+        """Our clock has: nothing that is kept is newer than `now`."""
+        for source in (self._ticker, self._book):
+            source.step_back(now)
+
 
 class _Level:
     """One side: unknown until something is said about it; empty when price or size is NaN or the size is 0."""
@@ -128,6 +133,9 @@ class _Source:
     def confirm(self, at: datetime) -> None:
         if at > self._confirmed_at:
             self._confirmed_at = at
+
+    def step_back(self, now: datetime) -> None:
+        self.at, self._confirmed_at = min(self.at, now), min(self._confirmed_at, now)
 
     def quote(self) -> Quote:
         bid, ask, at = self.bid, self.ask, self._confirmed_at

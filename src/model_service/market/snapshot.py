@@ -42,7 +42,8 @@ class MarketSnapshot:
 
     Attributes:
         at: when the snapshot was taken.
-        updated_at: time of the newest market event in it; None before the first.
+        updated_at: time of the newest market event in it, as that says it; None before the first.
+        heard_at: the same, but never later than our clock was when it came; None: `updated_at`.
         price: last price.
         spread_percent: (ask - bid) / mid * 100.
         book_imbalance: (bid_size - ask_size) / (bid_size + ask_size), -1 to 1.
@@ -80,3 +81,4 @@ class MarketSnapshot:
     funding_rate: float = NAN
     seconds_to_funding: float = NAN
     funding_interval_seconds: float = DEFAULT_INTERVAL_SECONDS
+    heard_at: datetime | None = None

@@ -44,6 +44,11 @@ class TradeFlow:
                 sold += sold_then
         return (bought - sold) / (bought + sold) if bought + sold > 0.0 else NAN
 
+    def step_back(self, now: datetime) -> None:
+        """Our clock has: volumes of a time that has not come yet are forgotten."""
+        self._newest = min(self._newest, _second(now))
+        self._seconds = {second: volumes for second, volumes in self._seconds.items() if second <= self._newest}
+
     def _forget(self, until: int) -> None:
         self._seconds = {second: volumes for second, volumes in self._seconds.items() if second > until}
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from model_service.market.snapshot import MarketSnapshot, PriceJump
 from model_service.policies.reasons import ReasonCode
-from model_service.services.guards import OpeningRequest, age_seconds, order_minimum, spread_read
+from model_service.services.guards import OpeningRequest, age_seconds, heard_seconds, order_minimum, spread_read
 from model_service.services.halts import Halt, held
 
 Comparison = Literal["at_most", "at_least", "above"]
@@ -64,7 +64,7 @@ def guard_readings(request: OpeningRequest) -> tuple[GuardReading, ...]:
         order for order in request.open_orders if not limits.opposite_orders_only or order.side is request.side.opposite
     ]
     return (
-        _reading(ReasonCode.MARKET_DATA_STALE, age, limits.market_data_max_age_seconds),
+        _reading(ReasonCode.MARKET_DATA_STALE, heard_seconds(snapshot), limits.market_data_max_age_seconds),
         _jump_reading(snapshot.price_jump),
         _reading(ReasonCode.STOPPED, float(len(held(request.halts, name, "manual"))), 0.0),
         _loss(held(request.halts, name, "loss_limit")),

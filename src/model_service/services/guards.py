@@ -113,8 +113,13 @@ def age_seconds(snapshot: MarketSnapshot, moment: datetime | None) -> float | No
     return None if moment is None else (snapshot.at - moment).total_seconds()
 
 
+def heard_seconds(snapshot: MarketSnapshot) -> float | None:
+    """The age of the market data. An event with a time ahead of ours grows old from when it came."""
+    return age_seconds(snapshot, snapshot.heard_at or snapshot.updated_at)
+
+
 def _stale(snapshot: MarketSnapshot, max_age_seconds: float) -> Reason | None:
-    age = age_seconds(snapshot, snapshot.updated_at)
+    age = heard_seconds(snapshot)
     if age is None or not math.isfinite(snapshot.price):
         return Reason(ReasonCode.MARKET_DATA_MISSING)
     return Reason(ReasonCode.MARKET_DATA_STALE, age, max_age_seconds) if age > max_age_seconds else None

@@ -27,7 +27,7 @@ class MarketWatch:
     def observe(self, markets: Mapping[str, AssetMarket], now: datetime) -> None:
         """Look at all; cheap enough for every pass."""
         for asset, market in markets.items():
-            newest = market.updated_at or self._since.setdefault(asset, now)
+            newest = market.heard_at or self._since.setdefault(asset, now)
             self._look_at(asset, (now - newest).total_seconds())
         self._warned &= markets.keys()
 
