@@ -50,7 +50,7 @@ class Weather(FakeStore):
 
     async def foreign_orders(self) -> Sequence[OpenOrder]:
         if self.unreadable:
-            raise PlatformUnreadable("no answer within 1 seconds")
+            raise PlatformUnreadable(1.02)
         return ()
 
     async def execution_statistics(self) -> Mapping[tuple[str, str], Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -249,11 +250,12 @@ class PostgresDecisionStore:
 
 async def _in_time(reading: Awaitable[T]) -> T:
     """What a sibling's table says. Whoever holds a lock on one of them must hold up no decision of ours."""
+    started = time.monotonic()
     try:
         async with asyncio.timeout(PLATFORM_SECONDS):
             return await reading
     except (TimeoutError, DatabaseUnavailable) as error:
-        raise PlatformUnreadable(f"no answer within {PLATFORM_SECONDS:g} seconds") from error
+        raise PlatformUnreadable(time.monotonic() - started) from error
 
 
 def lot_from(row: asyncpg.Record) -> Lot:

@@ -128,7 +128,15 @@ PLATFORM_SECONDS = 1.0
 
 
 class PlatformUnreadable(Exception):  # noqa: N818 - the state of the world, not a programming error
-    """What the siblings' tables say could not be had in time. Nothing is known to be wrong with our own."""
+    """What the siblings' tables say could not be had in time. Nothing is known to be wrong with our own.
+
+    Attributes:
+        seconds: how long it was waited for.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer within {seconds:.1f} seconds")
+        self.seconds = seconds
 
 
 class DecisionStore(Protocol):

@@ -177,16 +177,14 @@ class SignalGenerator:
     async def _with_what_openings_need(self, begun: DecisionPass) -> DecisionPass:
         """Where the siblings' tables cannot be read nothing is opened, with a reason, and exits go on."""
         conditions = await self._look(begun.strategies, begun.snapshots, begun.now)
-        started = asyncio.get_running_loop().time()
         try:
             orders = [*begun.orders, *await self._store.foreign_orders()]
             positions = await self._store.shared_positions()
         except PlatformUnreadable as error:
-            waited = asyncio.get_running_loop().time() - started
             if not self._platform_away:
-                log.warning("platform_unreadable", error=str(error), seconds=round(waited, 3))
+                log.warning("platform_unreadable", error=str(error), seconds=round(error.seconds, 3))
             self._platform_away = True
-            return replace(begun, conditions=conditions, platform_unread_seconds=waited)
+            return replace(begun, conditions=conditions, platform_unread_seconds=error.seconds)
         if self._platform_away:
             log.info("platform_readable")
         self._platform_away = False
