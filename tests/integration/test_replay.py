@@ -159,7 +159,7 @@ async def test_an_opening_from_before_amounts_followed_from_the_model_is_drawn_a
     older = f"(evidence - 'position_amount') || jsonb_build_object('settings', (evidence -> 'settings') {newer})"
     seed = await database.fetchval("SELECT seed FROM model_service.trading_signals WHERE signal_id = $1", signal_id)
     amount = draw_amount(strategy(), random.Random(seed))
-    await tamper(database, signal_id, f"evidence = {older}, amount = {amount}")
+    await tamper(database, signal_id, f"evidence = {older}, amount = {amount}, decision_sha256 = NULL")
     assert differing(await replays(database, house.files.root).replay(signal_id)) == set()
 
 
@@ -190,7 +190,7 @@ async def test_the_position_limit_that_an_amount_is_cut_to_is_part_of_the_record
     largest = "SELECT signal_id FROM model_service.trading_signals ORDER BY amount DESC LIMIT 1"
     signal_id = await database.fetchval(largest)
     await tamper(database, signal_id, "evidence = jsonb_set(evidence, '{settings,maximum_position_amount}', '120')")
-    assert differing(await replays(database, house.files.root).replay(signal_id)) == {"amount"}
+    assert differing(await replays(database, house.files.root).replay(signal_id)) == {"amount", "record_sha256"}
 
 
 async def test_a_damaged_model_is_refused_and_a_lost_row_is_said(house: House, database: Database) -> None:
@@ -200,6 +200,9 @@ async def test_a_damaged_model_is_refused_and_a_lost_row_is_said(house: House, d
     with pytest.raises(Refused, match="v1 cannot be asked again"):
         await source.replay(signal_id)
     await tamper(database, signal_id, "model_version = 'v99'")
+    with pytest.raises(Refused, match=r"was changed after the decision.* no row of that version"):
+        await source.replay(signal_id)
+    await tamper(database, signal_id, "decision_sha256 = NULL")
     with pytest.raises(NotFound, match="no row of that version"):
         await source.replay(signal_id)
 
@@ -222,7 +225,7 @@ async def test_an_opening_of_an_unknown_set_of_features_is_refused(database: Dat
     await random_run(database, 0, 20)
     signal_id = (await signals(database))[0]
     await tamper(database, signal_id, "feature_set = 'f1-ffffffff'")
-    with pytest.raises(Refused, match="set is unknown"):
+    with pytest.raises(Refused, match=r"was changed after the decision.* set is unknown"):
         await replays(database, tmp_path).replay(signal_id)
 
 
@@ -234,6 +237,7 @@ async def test_features_of_an_older_list_are_read_by_name(house: House, database
         database, "feature_sets", feature_set="f1-older", names=list(FEATURE_NAMES[::-1]), first_used_at=NOON
     )  # fmt: skip
     await tamper(database, signal_id, f"feature_set = 'f1-older', features = decode('{turned.hex()}', 'hex')")
+    await tamper(database, signal_id, "decision_sha256 = NULL")
     assert differing(await replays(database, house.files.root).replay(signal_id)) == set()
 
 

@@ -118,7 +118,7 @@ def replayed(**changes: Any) -> str:
     other = {"name": "amount", "recorded": "250.75", "recomputed": "250.76", "identical": False}
     known = {
         "policy": "warmup", "model_version": None, "seed": "7", "identical": False, "refused_sides": ["sell"],
-        "values": [same, other],
+        "record": "unchanged", "values": [same, other],
     }  # fmt: skip
     return " ".join(printed(signal_detail_page.replay({**known, **changes}), 80).split())
 
@@ -130,6 +130,10 @@ def test_a_replay_says_whether_it_is_identical_and_where_not() -> None:
     assert "probability buy 0.3 0.3 same" in text
     assert "amount 250.75 250.76 differs" in text
     assert "identical: v2 decides the same" in replayed(identical=True, model_version="v2", values=[])
+    assert "differs: the record was changed" in replayed(record="changed")
+    unsure = replayed(identical=True, record="no_hash", values=[])
+    assert "identical" not in unsure
+    assert "older than the hash of records" in unsure
 
 
 def test_a_replay_that_cannot_be_made_says_why() -> None:

@@ -28,6 +28,10 @@ class DecisionReplay(Body):
     model_version: str | None = Field(description="The version that was asked again; null for the warm-up.")
     seed: str
     identical: bool
+    record: Literal["unchanged", "changed", "no_hash"] = Field(
+        description="Whether the row is as it was written, by the hash in it; no_hash: it is older than that hash, and "
+        "what does not follow from the rest cannot be checked. Whoever edits a row can write the hash that fits."
+    )
     refused_sides: list[Literal["buy", "sell"]] = Field(description="Taken out of the draw by the guards then.")
     values: list[ReplayedValue]
 
@@ -41,6 +45,7 @@ def answer(replayed: Replayed) -> DecisionReplay:
         model_version=opening.model_version,
         seed=opening.seed,
         identical=replayed.identical,
+        record=opening.record,
         refused_sides=[side.value for side in replayed.refused],
         values=[
             ReplayedValue(

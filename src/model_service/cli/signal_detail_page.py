@@ -149,10 +149,10 @@ def replay(answer: Answer | None) -> Iterator[RenderableType]:
         yield tables.section("Replay", tables.line(answer["error"]))
         return
     asked = answer["model_version"] or f"the {answer['policy']} policy"
-    parts: list[RenderableType] = [_verdict(answer["identical"], asked)]
+    parts: list[RenderableType] = [_verdict(answer["identical"], answer["record"], asked)]
     if answer["refused_sides"]:
         sides = ", ".join(answer["refused_sides"])
-        parts.append(tables.line(f"the guards had taken {sides} out of the draw; that is not asked again"))
+        parts.append(tables.line(f"the guards had taken {sides} out of the draw"))
     made = tables.table("", "recorded", "recomputed", "")
     for item in answer["values"]:
         mark = Text("same") if item["identical"] else Text("differs", tables.BAD)
@@ -162,7 +162,15 @@ def replay(answer: Answer | None) -> Iterator[RenderableType]:
     yield tables.section("Replay", *parts, made)
 
 
-def _verdict(identical: bool, asked: str) -> Text:
+def _verdict(identical: bool, record: str, asked: str) -> Text:
+    if record == "changed":
+        text = "differs: the record was changed after the decision; its hash does not fit what stands there now"
+        return tables.line(text, tables.BAD)
+    if identical and record == "no_hash":
+        return tables.line(
+            f"{asked} decides the same from the stored bytes. The record is older than the hash of records, so an edit "
+            "of what is not made again (fees, barriers, the message) would not be seen"
+        )
     if identical:
         text = f"identical: {asked} decides the same from the stored bytes, to the last digit"
         return tables.line(text, tables.GOOD)

@@ -15,6 +15,7 @@ import asyncpg
 
 from model_service.contracts.types import Side
 from model_service.database.connection import Database, DatabaseUnavailable
+from model_service.database.decision_digest import FROZEN, decision_digest
 from model_service.database.exit_states import EXIT_STATES, KEEP_EXIT_STATE, exit_state_from, exit_state_row
 from model_service.database.opening_limits import admit_openings
 from model_service.database.shared_tables import SharedTables
@@ -87,9 +88,9 @@ INSERT_SIGNAL = """
         signal_id, strategy_id, asset, side, intent, price, amount, confidence, decided_at, expires_at, policy,
         model_version, is_warmup, seed, feature_set, features, probability_buy, probability_sell, probability_none,
         horizon_seconds, take_profit_percent, stop_loss_percent, fee_rate, minimum_net_return, market_data_snapshot,
-        metadata, trace_id, evidence)
+        metadata, trace_id, evidence, decision_sha256)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-            $24, $25, $26, $27, $28)
+            $24, $25, $26, $27, $28, $29)
 """
 
 TRY_SIGNAL = INSERT_SIGNAL + "ON CONFLICT (signal_id) DO NOTHING RETURNING true"
@@ -298,7 +299,7 @@ def _silence(refused: RefusedOpening) -> SilentTick:
 
 def _signal_row(decided: DecidedSignal) -> tuple[Any, ...]:
     signal = decided.signal
-    return (
+    row = (
         signal.signal_id, signal.strategy_id, signal.asset, signal.side.value, decided.intent, decided.price,
         signal.amount, signal.confidence, signal.timestamp, signal.expires_at, decided.policy, signal.model_version,
         signal.is_warmup, decided.seed, decided.feature_set, decided.features, decided.probabilities.buy,
@@ -306,6 +307,7 @@ def _signal_row(decided: DecidedSignal) -> tuple[Any, ...]:
         decided.stop_loss_percent, decided.fee_rate, decided.minimum_net_return, dict(signal.market_data_snapshot),
         dict(signal.metadata), signal.trace_id, decided.evidence,
     )  # fmt: skip
+    return (*row, decision_digest(dict(zip(FROZEN, row, strict=True))))
 
 
 def _none_row(draw: NoneDraw) -> tuple[Any, ...]:

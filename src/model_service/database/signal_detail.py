@@ -7,6 +7,7 @@ from uuid import UUID
 
 from model_service.contracts.types import Side
 from model_service.database.connection import Database
+from model_service.database.decision_digest import decision_digest
 from model_service.database.queries import Row
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET
 from model_service.services.replay import RecordedOpening
@@ -90,6 +91,9 @@ class PostgresOpenings:
             feature_names=_names(row),
             probabilities={side: row[f"probability_{side.value}"] for side in Side},
             expected_net_return=row["metadata"].get("expected_net_return"),
+            probability_none=row["probability_none"],
+            recorded_sha256=row["decision_sha256"],
+            sha256=decision_digest(row),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,7 +33,7 @@ class ActionProbabilities:
         """Probability of the side."""
         return self.buy if side is Side.BUY else self.sell
 
-    def masked(self, refused: Mapping[Side, Reason]) -> ActionProbabilities:
+    def masked(self, refused: Collection[Side]) -> ActionProbabilities:
         """The same with the refused sides' mass moved to `none`."""
         return ActionProbabilities(0.0 if Side.BUY in refused else self.buy, 0.0 if Side.SELL in refused else self.sell)
 

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from model_service.config.settings_learning import Sizing
 from model_service.config.strategies import StrategyDefinition
+from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
+from model_service.policies.reasons import Reason
 from model_service.policies.warmup import WARMUP_INDICATORS
 from model_service.services.decision import funding_costs
 from model_service.services.guard_readings import GuardReading
@@ -57,17 +59,21 @@ def decision_evidence(
     readings: Sequence[GuardReading],
     *,
     position_amount: float,
+    platform_position_amount: float = 0.0,
+    refused: Mapping[Side, Reason] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """As JSON. Numbers of market and position are kept in full, since the features are rounded to float32.
 
     Args:
+        refused: the side that was not drawn, where a guard took it out of the draw.
         settings: the strategy's `deciding_settings`, where they are known already.
     """
     return {
         "settings": deciding_settings(strategy) if settings is None else settings,
         "tick_seconds": tick_seconds,
         "position_amount": position_amount,
+        "platform_position_amount": platform_position_amount,
         "market": {
             **_known({name: getattr(snapshot, name) for name in MARKET_VALUES}),
             "indicators": _known({name: snapshot.indicators.get(name, math.nan) for name in WARMUP_INDICATORS}),
@@ -78,7 +84,15 @@ def decision_evidence(
         "guards": [
             {"guard": one.guard.value, "value": one.value, "threshold": one.threshold} for one in readings
         ],
+        "refused": {
+            side.value: {"guard": one.code.value, "value": _finite(one.value), "threshold": _finite(one.threshold)}
+            for side, one in (refused or {}).items()
+        },
     }  # fmt: skip
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _known(values: Mapping[str, float]) -> dict[str, float]:

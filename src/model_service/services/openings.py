@@ -88,6 +88,8 @@ class Openings:
             self._limits.tick_seconds,
             guard_readings(request),
             position_amount=asked.position_amount,
+            platform_position_amount=request.platform_position_amount,
+            refused=asked.refused,
             settings=self._deciding_settings(tick.strategy),
         )
         expiry = self._limits.expiry_seconds

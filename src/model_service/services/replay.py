@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -26,7 +26,12 @@ from model_service.policies.warmup import WarmupPolicy
 from model_service.services.decision import amounts_of, draw
 from model_service.services.decision_evidence import DecidingSettings
 from model_service.services.errors import NotFound, Refused
+from model_service.services.guard_replay import guards_told, refusal_told
 from model_service.services.ports import ModelFiles, RegistryStore
+
+Record = Literal["unchanged", "changed", "no_hash"]
+"""`no_hash`: the row is older than its hash, so that an edit of what is not made again cannot be seen."""
+UNREADABLE = (Refused, NotFound, ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class RecordedOpening:
         probabilities: by side, after the guards: 0 for a side that they refused.
         expected_net_return: of the signal's side; None where none was recorded.
         evidence: of `services.decision_evidence`; None for exits and old signals.
+        recorded_sha256: over the row's frozen columns when it was written; None for rows from before that was kept.
+        sha256: the same over what the row says now.
     """
 
     signal_id: UUID
@@ -57,6 +64,16 @@ class RecordedOpening:
     probabilities: Mapping[Side, float]
     expected_net_return: float | None
     evidence: Mapping[str, Any] | None
+    probability_none: float
+    recorded_sha256: bytes | None
+    sha256: bytes
+
+    @property
+    def record(self) -> Record:
+        """Whether the row still is what was recorded."""
+        if self.recorded_sha256 is None:
+            return "no_hash"
+        return "unchanged" if self.recorded_sha256 == self.sha256 else "changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +126,21 @@ class Replays:
 
         Raises:
             NotFound: there is no such signal, or no row of the version that decided.
-            Refused: it was not drawn (an exit), too little was kept of it, or the version's files do not verify.
+            Refused: it was not drawn (an exit), too little was kept of it, the version's files do not verify, or its
+                record was changed so that nothing can be made of it.
         """
         opening = await self._source.opening(signal_id)
         if opening is None:
             raise NotFound("unknown_signal", f"there is no signal {signal_id}; GET /api/v1/signals lists them")
+        try:
+            return await self._made_again(opening)
+        except UNREADABLE as error:
+            if opening.record != "changed":
+                raise
+            message = f"its record was changed after the decision, and cannot be made again as it stands now: {error}"
+            raise Refused("record_changed", message, kind="conflict") from error
+
+    async def _made_again(self, opening: RecordedOpening) -> Replayed:
         evidence = _evidence(opening)
         async with self._turn:
             policy = await self._policy(opening)
@@ -147,8 +174,28 @@ def made_again(opening: RecordedOpening, evidence: Mapping[str, Any], policy: Po
         proposal = replace(proposal, sizing=None)
     drawn = draw(strategy, proposal.probabilities, random.Random(opening.seed))  # noqa: S311 - recorded randomness
     amounts = amounts_of(strategy, proposal, drawn.amount, evidence.get("position_amount", 0.0))
-    refused = tuple(side for side, value in opening.probabilities.items() if value == 0.0 and side is not opening.side)
-    return Replayed(opening, tuple(_compared(opening, proposal, drawn.side, amounts[opening.side], refused)), refused)
+    refused = _refused(opening, evidence)
+    decided = tuple(_compared(opening, proposal, drawn.side, amounts[opening.side], refused))
+    return Replayed(opening, (*_record(opening), *decided, *_guards(evidence)), refused)
+
+
+def _refused(opening: RecordedOpening, evidence: Mapping[str, Any]) -> tuple[Side, ...]:
+    """Sides that the guards took out of the draw."""
+    if "refused" in evidence:
+        return tuple(Side(name) for name in evidence["refused"])
+    # Older than the record of who refused: a side that lost its probability has to be taken at its word.
+    return tuple(side for side, value in opening.probabilities.items() if value == 0.0 and side is not opening.side)
+
+
+def _record(opening: RecordedOpening) -> Iterator[Compared]:
+    if opening.recorded_sha256 is not None:
+        yield Compared("record_sha256", opening.recorded_sha256.hex(), opening.sha256.hex())
+
+
+def _guards(evidence: Mapping[str, Any]) -> Iterator[Compared]:
+    yield Compared("guards", "all pass", guards_told(evidence))
+    for name, reading in evidence.get("refused", {}).items():
+        yield Compared(f"guard_of_{name}", "refused", refusal_told(reading, evidence))
 
 
 def _compared(
@@ -159,9 +206,10 @@ def _compared(
     yield Compared("side", side.value, "none" if drawn is None else drawn.value)
     yield Compared("amount", f"{opening.amount:f}", f"{amount:f}")
     yield Compared("confidence", repr(opening.confidence), repr(proposal.confidence[side]))
+    again = proposal.probabilities.masked(refused)
     for one, value in opening.probabilities.items():
-        again = 0.0 if one in refused else proposal.probabilities.of(one)
-        yield Compared(f"probability_{one.value}", repr(value), repr(again))
+        yield Compared(f"probability_{one.value}", repr(value), repr(again.of(one)))
+    yield Compared("probability_none", repr(opening.probability_none), repr(again.none))
     if opening.expected_net_return is not None or proposal.expected_net_return is not None:
         expected = None if proposal.expected_net_return is None else proposal.expected_net_return[side]
         yield Compared("expected_net_return", repr(opening.expected_net_return), repr(expected))
