@@ -141,9 +141,12 @@ def test_no_part_and_no_rest_is_under_the_minimum_of_the_exchange(quantity: str,
     assert decision.proposal.quantity == Decimal(closed)
 
 
-def test_what_is_worth_less_than_the_minimum_is_no_exit_and_holds_nothing_up() -> None:
+def test_what_is_worth_less_than_the_minimum_is_no_exit_says_so_and_holds_nothing_up() -> None:
     decision = after(market(ExitParameters(), quantity="0.09"), "97")
     assert (decision.proposal, decision.held) == (None, None)
+    assert decision.below_minimum == Reason(ReasonCode.EXIT_BELOW_MINIMUM, 8.73, 10.0)
+    assert after(market(ExitParameters(), quantity="0.09"), "99").below_minimum is None, "nothing is due"
+    assert after(market(ExitParameters(), quantity="0.2"), "97").below_minimum is None
 
 
 def test_a_rest_of_a_part_under_the_minimum_ends_it() -> None:

@@ -105,9 +105,7 @@ def test_a_last_price_that_a_ticker_still_repeats_after_ten_seconds_is_believed(
     jump = [last(1, 100.0), last(2, 60.0)]
     assert seen(*jump, *(last(2 + step, 60.0) for step in range(1, 10))) == (100.0, True)
     assert seen(*jump, *(last(2 + step, 60.0) for step in range(1, 11))) == (60.0, False)
-    assert seen(*jump, TickerEvent(ASSET, at(12), volume_24h=1.0)) == (60.0, False), (
-        "a delta leaves it out"
-    )
+    assert seen(*jump, TickerEvent(ASSET, at(12), volume_24h=1.0)) == (60.0, False), "a delta leaves it out"
     assert seen(*jump, last(11, 100.0), last(12, 60.0)) == (100.0, True), "it went back; this is a new one"
 
 

@@ -191,6 +191,11 @@ def test_every_fault_gets_its_line() -> None:
     [
         ({"WARMUP_MAX_AMOUNT": "5"}, "WARMUP_MAX_AMOUNT is 5.0; allowed: from WARMUP_MIN_AMOUNT, which is 100.0"),
         (
+            {"TRADING_MIN_ORDER_AMOUNT": "2000"},
+            "TRADING_MIN_ORDER_AMOUNT is 2000.0; allowed: up to WARMUP_MAX_AMOUNT, which is 1000.0: else nothing could "
+            "be opened, and smaller positions not be closed",
+        ),
+        (
             {"MODEL_PREDICTION_HORIZON_SECONDS": "60"},
             "MODEL_PREDICTION_HORIZON_SECONDS is 60; allowed: from 3 bars of MARKET_DATA_BAR_SECONDS",
         ),

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from model_service.config.clock import SeededIdentifiers
 from model_service.config.strategy_file import ConfiguredStrategy
-from model_service.contracts.market import BookEvent, TickerEvent
+from model_service.contracts.market import BookEvent, TickerEvent, TradeEvent
 from model_service.contracts.types import Side
 from model_service.market.state import AssetMarket
 from model_service.policies.base import Policy
@@ -340,6 +340,23 @@ async def test_without_its_settings_the_exit_policy_remembers_nothing_of_a_posit
     store = FakeStore(lots={("momentum_v1", "BTCUSDT"): [dataclasses.replace(held(), opened_at=NOON)]})
     await run(generator(store, strategy()), 5)
     assert store.exits == {}
+
+
+async def test_an_exit_under_the_exchanges_minimum_is_counted_and_keeps_no_opening_back() -> None:
+    small = strategy(exchange_minimum_amount=Decimal(600), minimum_amount=Decimal(700), signals_per_minute=0.01)
+    store = FakeStore(lots={("momentum_v1", "BTCUSDT"): [held(Side.BUY)]})
+    state = AssetMarket("BTCUSDT", 60)
+    state.apply(TradeEvent("BTCUSDT", NOON, 40_000.0, 1.0, Side.SELL))
+    worth = 40_000.0 * float(held(Side.BUY).remaining_quantity)
+    await run(generator(store, small, markets={"BTCUSDT": state}), 3)
+    assert store.signals == []
+    assert [tick.reason for tick in store.silent] == [Reason(ReasonCode.EXIT_BELOW_MINIMUM, worth, 600.0)] * 3
+    state.apply(BookEvent("BTCUSDT", NOON, 39_999.0, 2.0, 40_001.0, 1.0, is_snapshot=True))
+    store.silent.clear()
+    eager = small.model_copy(update={"signals_per_minute": 600.0})
+    await run(generator(store, eager, markets={"BTCUSDT": state}), 1)
+    assert [one.intent for one in store.signals] == ["open"]
+    assert store.silent == []
 
 
 async def test_a_second_exit_waits_for_the_first() -> None:

@@ -175,6 +175,20 @@ def test_assets_may_be_those_of_the_account(word: str) -> None:
             ["strategies.a: maximum_amount is 5; allowed: from minimum_amount, which is 100.0"],
         ),
         (
+            "[strategies.a]\nexchange_minimum_amount = 999999",
+            [
+                "strategies.a: exchange_minimum_amount is 999999; allowed: up to maximum_amount, which is 1000.0: "
+                "else nothing could be opened, and smaller positions not be closed"
+            ],
+        ),
+        (
+            "[strategies.a]\nexchange_minimum_amounts = { ETHUSDT = 5000 }",
+            [
+                "strategies.a: exchange_minimum_amounts of ETHUSDT is 5000; allowed: up to maximum_amount, which is "
+                "1000.0: else nothing could be opened, and smaller positions not be closed"
+            ],
+        ),
+        (
             "[strategies.a]\nhorizon_seconds = 60",
             [
                 "strategies.a: horizon_seconds is 60; allowed: from 3 bars of "
@@ -305,6 +319,7 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
     | st.just("account_balances"),
     "horizon_seconds": st.integers(180, 10**6),
     "minimum_amount": st.decimals("0.01", 100, places=2),
+    "exchange_minimum_amount": st.decimals("0.01", 100, places=2),
     "maximum_amount": st.decimals(100, 10**6, places=2),
     "exits.trailing_activation_percent": st.floats(0, 2),
     "take_profit_percent": st.floats(2.5, 900) | st.just("none"),

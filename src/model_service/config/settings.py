@@ -12,6 +12,7 @@ from model_service.config.strategy_checks import (
     OF_SETTINGS,
     amounts_fault,
     dask_faults,
+    exchange_minimum_fault,
     horizon_fault,
     model_amount_fault,
     sizing_fault,
@@ -29,6 +30,9 @@ class Settings(LearningSettings):
     def _together(self) -> Settings:
         faults = [
             amounts_fault(self.warmup_min_amount, self.warmup_max_amount, OF_SETTINGS),
+            exchange_minimum_fault(
+                self.trading_min_order_amount, self.trading_min_order_amounts, self.warmup_max_amount, OF_SETTINGS
+            ),
             horizon_fault(self.model_prediction_horizon_seconds, self.market_data_bar_seconds, OF_SETTINGS),
             sizing_fault(self.model_sizing, self.trading_capital_amount, OF_SETTINGS),
             model_amount_fault(self.model_amount, self.warmup_min_amount, self.warmup_max_amount, OF_SETTINGS),

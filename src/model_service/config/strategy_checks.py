@@ -6,7 +6,7 @@ to read the name that they have written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -26,6 +26,8 @@ class Names:
     sizing: str
     capital_amount: str
     model_amount: str
+    exchange_minimum_amount: str
+    exchange_minimum_amounts: str
 
 
 OF_SETTINGS = Names(
@@ -40,6 +42,8 @@ OF_SETTINGS = Names(
     sizing="MODEL_SIZING",
     capital_amount="TRADING_CAPITAL_AMOUNT",
     model_amount="MODEL_AMOUNT",
+    exchange_minimum_amount="TRADING_MIN_ORDER_AMOUNT",
+    exchange_minimum_amounts="TRADING_MIN_ORDER_AMOUNTS",
 )
 OF_FILE = Names(
     minimum_amount="minimum_amount",
@@ -53,6 +57,8 @@ OF_FILE = Names(
     sizing="sizing",
     capital_amount="capital_amount",
     model_amount="model_amount",
+    exchange_minimum_amount="exchange_minimum_amount",
+    exchange_minimum_amounts="exchange_minimum_amounts",
 )
 
 
@@ -61,6 +67,23 @@ def amounts_fault(least: Decimal | float, most: Decimal | float, names: Names) -
     if most >= least:
         return None
     return f"{names.maximum_amount} is {most}; allowed: from {names.minimum_amount}, which is {least}"
+
+
+def exchange_minimum_fault(
+    least: Decimal | float, by_asset: Mapping[str, Decimal | float], most: Decimal | float, names: Names
+) -> str | None:
+    """Over the largest amount nothing could be opened, and positions of before not be closed, stop-loss or not."""
+    named = [
+        (names.exchange_minimum_amount, least),
+        *((f"{names.exchange_minimum_amounts} of {asset}", amount) for asset, amount in by_asset.items()),
+    ]
+    for name, amount in named:
+        if amount > most:
+            return (
+                f"{name} is {amount}; allowed: up to {names.maximum_amount}, which is {most}: else nothing could be "
+                "opened, and smaller positions not be closed"
+            )
+    return None
 
 
 def sizing_fault(sizing: str, capital: Decimal | float | None, names: Names) -> str | None:

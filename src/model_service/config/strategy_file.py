@@ -23,6 +23,7 @@ from model_service.config.strategy_checks import (
     amounts_fault,
     dask_faults,
     device_fault,
+    exchange_minimum_fault,
     horizon_fault,
     trailing_fault,
 )
@@ -226,7 +227,10 @@ class _File:
         whole = one.take_profit_percent is not None and one.exits.take_profit_part_percent is None
         trails = one.exits_enabled and one.exits.trailing_distance_percent is not None
         faults = [
-            amounts_fault(one.minimum_amount, one.maximum_amount, OF_FILE),
+            amounts_fault(one.minimum_amount, one.maximum_amount, OF_FILE)
+            or exchange_minimum_fault(
+                one.exchange_minimum_amount, one.exchange_minimum_amounts, one.maximum_amount, OF_FILE
+            ),
             horizon_fault(one.horizon_seconds, one.bar_seconds, OF_FILE),
             trailing_fault(one.exits.trailing_activation_percent, one.take_profit_percent, OF_FILE)
             if whole and trails and one.take_profit_percent is not None

@@ -60,11 +60,14 @@ class ExitDecision:
     Attributes:
         state: what to remember; None where there is no position.
         held: why an exit that is due is not sent again yet; openings wait with it.
+        below_minimum: that what is due is worth less than the exchange takes. Openings go on: only a position that
+            grows can be closed again.
     """
 
     state: ExitState | None
     proposal: ExitProposal | None = None
     held: Reason | None = None
+    below_minimum: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,12 @@ def decide_exit(
         settled = settle(current(state, lots), lots, pending=bool(pending), dust=dust)
         known = trailed(strategy.exits, position, settled)
         due = _due(strategy, position, known)
-        if due is None or due.quantity * position.price < _minimum(strategy, position):
+        if due is None:
             return ExitDecision(known)
+        worth, least = due.quantity * position.price, _minimum(strategy, position)
+        if worth < least:
+            reason = Reason(ReasonCode.EXIT_BELOW_MINIMUM, float(worth), float(least))
+            return ExitDecision(known, below_minimum=reason)
         decision = _asked(strategy, position, known, pending, due)
         return decision if largest is None else _cut(strategy, position, decision, largest)
 

@@ -20,6 +20,7 @@ class ReasonCode(StrEnum):
     PRICE_JUMP = "price_jump"
     EXIT_PENDING = "exit_pending"
     EXIT_COOLDOWN = "exit_cooldown"
+    EXIT_BELOW_MINIMUM = "exit_below_minimum"
     MARKET_DATA_AHEAD = "market_data_ahead"
     BOOK_INVALID = "book_invalid"
     BOOK_STALE = "book_stale"

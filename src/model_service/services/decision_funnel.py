@@ -94,7 +94,11 @@ DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
             ReasonCode.PRICE_JUMP,
         ),
     ),
-    (EXIT_STEP, "Is no position due to be closed?", (ReasonCode.EXIT_PENDING, ReasonCode.EXIT_COOLDOWN)),
+    (
+        EXIT_STEP,
+        "Is no position due to be closed?",
+        (ReasonCode.EXIT_PENDING, ReasonCode.EXIT_COOLDOWN, ReasonCode.EXIT_BELOW_MINIMUM),
+    ),
     (
         "mode",
         "May anybody open a position?",

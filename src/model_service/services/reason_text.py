@@ -117,6 +117,13 @@ def _exit_cooldown(value: Number, threshold: Number) -> str:
     )
 
 
+def _exit_minimum(value: Number, threshold: Number) -> str:
+    return (
+        f"a position is due to be closed, but what is to be closed is worth {_n(value)} in quote currency, and the "
+        f"exchange takes {_n(threshold)} or more; openings go on, and nothing was opened at these ticks either"
+    )
+
+
 def _open_order(value: Number, threshold: Number) -> str:
     return f"{_n(value)} orders of the asset are still open; at most {_n(threshold)} may be when a new one is asked for"
 
@@ -215,6 +222,7 @@ TEXTS: Mapping[str, ReasonText] = {
     ReasonCode.PRICE_JUMP: ReasonText(_jump, "MARKET_DATA_MAX_JUMP_PERCENT"),
     ReasonCode.EXIT_PENDING: ReasonText(_exit_pending),
     ReasonCode.EXIT_COOLDOWN: ReasonText(_exit_cooldown, "EXIT_STRATEGY_RATE_LIMIT"),
+    ReasonCode.EXIT_BELOW_MINIMUM: ReasonText(_exit_minimum, "TRADING_MIN_ORDER_AMOUNT"),
     ReasonCode.BOOK_INVALID: ReasonText(_book),
     ReasonCode.BOOK_STALE: ReasonText(_stale_book, "MARKET_DATA_MAX_AGE_SECONDS"),
     ReasonCode.INDICATORS_STALE: ReasonText(_stale_indicators, "MARKET_DATA_INDICATORS_MAX_AGE_BARS"),

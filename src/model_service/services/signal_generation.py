@@ -317,7 +317,11 @@ class SignalGenerator:
         exits = self._exit(tick, decided)
         if exits.proposal is not None or not opens:
             return None
-        return exits.held if exits.held is not None else self._openings.decide(tick, decided)
+        if exits.held is not None:
+            return exits.held
+        silence = self._openings.decide(tick, decided)
+        # A tick has one reason. That a position cannot be closed is worth more to know than why none was opened.
+        return silence if silence is None or exits.below_minimum is None else exits.below_minimum
 
     def _exit(self, tick: Tick, decided: DecisionPass) -> ExitDecision:
         """What the exit policy says; its signal is appended, and what it remembers is kept."""
