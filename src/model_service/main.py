@@ -568,6 +568,7 @@ def _training_limits(settings: Settings, address: DatabaseAddress, training_seco
         settings.model_training_device,
         settings.training_engine,
         settings.dask_scheduler_address,
+        settings.trading_decision_interval_seconds,
     )
 
 

@@ -159,6 +159,12 @@ NO_DATA = funnel([reason("market_data_missing", 9)], [])
 QUIET = funnel([reason("not_drawn", 2, 0.01, 1.0), reason("rate_limited", 7, 0.2, 1.0)], [])
 SENT = [CountedSignals(False, status, None, 3) for status in ("unroutable", "expired")]
 UNSENT = funnel([], [*SENT, CountedSignals(False, "published", "lost", 2)])
+BLOCKED = funnel(
+    [reason("not_drawn", 329, 0.1, 1.0), reason("balance_too_low", 29, 500.0, 1.0), reason("open_order", 1, 1.0, 0.0)],
+    [CountedSignals(False, "published", "filled", 1)],
+)
+PAUSED = funnel([reason("paused", 90), reason("not_drawn", 3, 0.1, 1.0), reason("open_order", 1, 1.0, 0.0)], [])
+RARE = funnel([reason("not_drawn", 90, 0.1, 1.0)], [])
 BUSY = funnel([reason("not_drawn", 9)], [CountedSignals(False, "published", "filled", 1)])
 
 
@@ -174,7 +180,10 @@ BUSY = funnel([reason("not_drawn", 9)], [CountedSignals(False, "published", "fil
         (BUSY, around(idle="It is disabled"), ["It is disabled"]),
         (NO_DATA, around(), ["BTCUSDT has no fresh market data: the newest stored bar ends at 2026-03-02 12:00"]),
         (NO_DATA, around(last_bars={"BTCUSDT": None}), ["no bar of it was ever stored"]),
-        (QUIET, around(), ["Most ticks (7 of 9) ended at rate_limited"]),
+        (QUIET, around(), ["Of 7 openings that were drawn, 7 were refused, by rate_limited: "]),
+        (BLOCKED, around(), ["Of 31 openings that were drawn, 30 were refused, 29 of them by balance_too_low: "]),
+        (PAUSED, around(), ["Of 1 openings that were drawn", "Most ticks (90 of 94) ended at paused"]),
+        (RARE, around(), ["Most ticks (90 of 90) ended at not_drawn"]),
         (UNSENT, around(), ["3 signals found no queue", "3 signals expired", "2 published signals became no order"]),
         (BUSY, around(), []),
     ],

@@ -41,6 +41,14 @@ def failed(candidate: Candidate) -> list[str]:
     return [condition.condition for condition in candidate.gate if not condition.passed]
 
 
+def test_the_value_per_decision_is_that_of_the_rate_of_the_strategy_as_it_is_now() -> None:
+    made = [
+        run("logistic_regression", imbalance_rows(2000, 3, assets=3), tick_seconds=seconds)[0] for seconds in (1.0, 2.0)
+    ]
+    slow, fast = (one.report["off_policy"]["value_per_decision_doubly_robust"]["value"] for one in made)
+    assert fast == pytest.approx(2 * slow, rel=1e-6)
+
+
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_a_planted_edge_passes_the_gate(model_type: str) -> None:
     candidate, _ = planted(model_type)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -54,6 +54,35 @@ PER_DECISION = RATE * (2 / 3 * PER_TRADE + 1 / 3 * EXPLORATION * -COST)
 
 def value(draws: LoggedDraws) -> OffPolicyValue:
     return off_policy_value(draws, EXPLORATION, HORIZON_US)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_after_a_change_of_the_rate_values_are_those_of_the_rate_that_is_set_now(rate: float) -> None:
+    """Half of the draws were logged at RATE, the others at a sixth of it; the strategy runs at neither."""
+    eager, draws = market(seed=3), market(seed=2)
+    slow = np.random.default_rng(5).random(len(draws)) < 1 / 6
+    # What a slower strategy lets go is a draw of `none`, of which a share is stored as of all of them.
+    gone = (draws.actions != 0) & ~slow
+    quiet = replace(
+        draws, decided_us=draws.decided_us + DRAWS * TICK_US,
+        actions=np.where(gone, 0, draws.actions).astype(np.int8), traded=draws.traded & ~gone,
+        rewards=np.where(gone, 0.0, draws.rewards),
+        probability_buy=draws.probability_buy / 6, probability_sell=draws.probability_sell / 6,
+        probability_none=1 - (draws.probability_buy + draws.probability_sell) / 6,
+        sample_rates=np.where(gone, 0.25, draws.sample_rates),
+    )  # fmt: skip
+    quiet = quiet.take(~gone | (np.random.default_rng(6).random(len(draws)) < 0.25))
+    both = LoggedDraws(
+        **{one.name: np.concatenate((getattr(eager, one.name), getattr(quiet, one.name))) for one in fields(eager)}
+    )
+    found = off_policy_value(both, EXPLORATION, HORIZON_US, rate)
+    assert found.per_decision.value == pytest.approx(PER_DECISION * rate / RATE, rel=0.05)
+    assert found.doubly_robust.value == pytest.approx(PER_DECISION * rate / RATE, rel=0.05)
+    assert found.per_trade.value == pytest.approx(PER_TRADE, rel=0.03)
+    unknown = off_policy_value(both, EXPLORATION, HORIZON_US)
+    assert unknown.per_decision.value == pytest.approx(PER_DECISION, rel=0.05), (
+        "the largest one, of a time that is gone"
+    )
 
 
 def test_values_are_the_true_ones() -> None:

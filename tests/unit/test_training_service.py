@@ -424,9 +424,10 @@ async def test_a_child_whose_run_was_superseded_without_an_answer_does_not_concl
 
 async def test_a_job_says_where_its_workers_are_and_where_its_dataset_goes() -> None:
     world = FakeWorld(lays_down_datasets=True)
-    training = service(world, engine="dask", dask_scheduler_address="tcp://scheduler:8786")
+    training = service(world, tick_seconds=7.5, engine="dask", dask_scheduler_address="tcp://scheduler:8786")
     run_id, child = await started(training, world)
     assert (child.job.engine, child.job.dask_scheduler_address) == ("dask", "tcp://scheduler:8786")
+    assert child.job.tick_seconds == 7.5
     assert child.job.dataset_directory == f"datasets/{run_id}"
 
 

@@ -39,6 +39,7 @@ class Judged:
         majority_class: the more frequent label of the training block, for the baseline.
         acting: what of the strategy says when its models act.
         exploration_rate, horizon_us: the strategy's.
+        action_rate: the probability that a tick of the strategy acts at all, as it is set now; None: not known.
         threads: parts of the rows that are served at the same time; each part by one thread, as in the service.
     """
 
@@ -50,6 +51,7 @@ class Judged:
     exploration_rate: float
     horizon_us: int
     threads: int = 1
+    action_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def evaluate(
         action_floor=rule.floor,
         hysteresis=rule.hysteresis,
         horizon_us=judged.horizon_us,
-        off_policy=off_policy_value(draws, judged.exploration_rate, judged.horizon_us),
+        off_policy=off_policy_value(draws, judged.exploration_rate, judged.horizon_us, judged.action_rate),
         comparison=None if incumbent is None else compare(incumbent, test, chosen, judged.acting, judged.horizon_us),
     )
 

@@ -31,7 +31,8 @@ class LoggedDraws:
         actions: int8, +1 buy, -1 sell, 0 none: what was drawn.
         traded: bool, the draw became a trade; its reward is the trade's net return, else 0.
         probability_buy, probability_sell, probability_none: what the action was drawn from; a side that guards refused
-            has 0.
+            has 0. Limits that all processes share are asked after the draw: what they refused is a draw of `none` whose
+            other side keeps its probability.
         sample_rates: share q of such draws that is stored; 1 for signals.
         rewards: net return, a fraction of the entry notional.
         chosen: int8, the candidate's side, 0 where it abstains.
@@ -96,18 +97,26 @@ class OffPolicyValue:
         return self.per_decision_ess >= LEAST_ESS
 
 
-def off_policy_value(draws: LoggedDraws, exploration: float, horizon_us: int) -> OffPolicyValue:
+def off_policy_value(
+    draws: LoggedDraws, exploration: float, horizon_us: int, rate: float | None = None
+) -> OffPolicyValue:
     """The candidate's values, as it would really run: `exploration` of its draws fall on either side by a coin.
 
     With rate the probability that a tick acts at all, pi(side) = rate ((1 - exploration) [side chosen] +
     exploration / 2) and pi(none) the rest; sides that were masked when the draw was logged are masked for the candidate
-    too. The rate is the largest p(buy) + p(sell) among the draws: masks and abstention only lower it. Weights are
-    w = pi(action) / (p(action) q). In V_trade w is 0 where the candidate abstains; in V_decision it explores there, and
-    unfilled openings and draws of `none` count with a reward of 0.
+    too. Weights are w = pi(action) / (p(action) q). In V_trade w is 0 where the candidate abstains; in V_decision it
+    explores there, and unfilled openings and draws of `none` count with a reward of 0.
+
+    Draws of other rates count by the weight that they have at this one, so V_decision is that of the strategy as it is
+    set now. V_trade does not depend on the rate.
+
+    Args:
+        rate: of the strategy as it would run; None where nobody knows it: then it is the largest p(buy) + p(sell) among
+            the draws, which is right only while the rate has never changed, since masks and abstention lower the sum.
     """
     usable = _usable(draws)
     kept = draws if bool(np.all(usable)) else draws.take(usable)
-    new = _new_policy(kept, exploration)
+    new = _new_policy(kept, exploration, rate)
     weights = _of_action(kept, *new) / (_logged(kept) * kept.sample_rates)
     of_trades = weights * (kept.chosen != 0) * kept.traded
     stored = 1.0 / kept.sample_rates
@@ -142,9 +151,10 @@ def _usable(draws: LoggedDraws) -> NDArray[np.bool_]:
     return usable
 
 
-def _new_policy(draws: LoggedDraws, exploration: float) -> tuple[Floats, Floats, Floats]:
+def _new_policy(draws: LoggedDraws, exploration: float, rate: float | None) -> tuple[Floats, Floats, Floats]:
     """pi of buy, sell and none."""
-    rate = float(np.max(draws.probability_buy + draws.probability_sell, initial=0.0))
+    if rate is None:
+        rate = float(np.max(draws.probability_buy + draws.probability_sell, initial=0.0))
     explore, exploit = rate * exploration / 2.0, rate * (1.0 - exploration)
     buy = np.where(draws.probability_buy > 0, explore + np.where(draws.chosen > 0, exploit, 0.0), 0.0)
     sell = np.where(draws.probability_sell > 0, explore + np.where(draws.chosen < 0, exploit, 0.0), 0.0)

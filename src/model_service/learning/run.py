@@ -38,6 +38,7 @@ from model_service.models.drift import MANIFEST_ENTRY, to_manifest
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET, align_to_side
 from model_service.models.job import Candidate, TrainingJob
 from model_service.models.samples import Rows
+from model_service.policies.base import action_rate
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,16 @@ def _evaluate(job: TrainingJob, held_out: HeldOut, fitted: FittedModel, served: 
         exploration_rate=job.strategy.exploration_rate,
         horizon_us=horizon_us(job),
         threads=job.threads,
+        action_rate=_action_rate(job),
     )
     return evaluate(judged, held_out.test, held_out.idle, held_out.incumbent)
+
+
+def _action_rate(job: TrainingJob) -> float | None:
+    """Of the strategy as it would run; None where nothing says how often it ticks, or on what."""
+    if job.tick_seconds is None or not job.strategy.assets:
+        return None
+    return action_rate(job.strategy, job.tick_seconds)
 
 
 def _candidate(

@@ -50,6 +50,7 @@ class TrainingJob(BaseModel):
         parent_trained_until_us: the last label end that the parent has seen, for `incremental`.
         candidates_tried: candidates of this strategy since its last promotion, this one included.
         incumbent: the active version; None when no model speaks.
+        tick_seconds: how often the strategy ticks, which with its settings gives its rate; None: not known.
         device: where XGBoost computes.
         engine: `local` fits in this process, `dask` on the workers of `dask_scheduler_address`.
         dataset_directory: for `dask`, a folder that the child makes, fills and removes, and that the workers read; the
@@ -72,6 +73,7 @@ class TrainingJob(BaseModel):
     parent_trained_until_us: int | None = None
     candidates_tried: int = Field(1, ge=1)
     incumbent: Incumbent | None = None
+    tick_seconds: float | None = None
     device: Literal["cpu", "cuda"] = "cpu"
     engine: Literal["local", "dask"] = "local"
     dask_scheduler_address: str | None = None

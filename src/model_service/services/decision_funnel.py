@@ -83,6 +83,8 @@ class Funnel:
 
 EXIT_STEP = "exit"
 OTHER_STEP = "other"
+POLICY_STEP = "policy"
+"""The draw; the steps after it are the guards."""
 DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
     ("completed", "Did the decision run to its end?", (ReasonCode.DECISION_FAILED,)),
     (
@@ -112,7 +114,7 @@ DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
         ),
     ),
     (
-        "policy",
+        POLICY_STEP,
         "Does the policy want to trade?",
         (ReasonCode.MODEL_ABSTAINS, ReasonCode.STAKE_BELOW_MINIMUM, ReasonCode.NOT_DRAWN),
     ),

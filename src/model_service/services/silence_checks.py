@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from model_service.services.decision_funnel import Funnel, Step
+from model_service.services.decision_funnel import POLICY_STEP, Funnel, Step, Stop
 from model_service.services.strategy_view import StrategyView
 
 
@@ -73,8 +73,8 @@ def _checks(funnel: Funnel, around: Surroundings) -> Iterator[str]:
         return
     if _stopped(funnel, "market_data") == funnel.ticks:
         yield from _without_market_data(around)
-    elif funnel.signals == 0:
-        yield _widest(funnel)
+    else:
+        yield from _held_back(funnel)
     yield from _undelivered(funnel)
 
 
@@ -105,10 +105,39 @@ def _without_market_data(around: Surroundings) -> Iterator[str]:
         )
 
 
-def _widest(funnel: Funnel) -> str:
-    stop = max((stop for step in _deciding(funnel) for stop in step.stops), key=lambda one: one.count)
+def _held_back(funnel: Funnel) -> Iterator[str]:
+    blocked = _blocked(funnel)
+    if blocked is not None:
+        yield blocked
+    if funnel.signals:
+        return
+    stops = [(step.name, stop) for step in _deciding(funnel) for stop in step.stops]
+    place, widest = max(stops, key=lambda one: one[1].count)
+    # Beside a guard that refuses what is drawn, it is no news that most ticks draw nothing.
+    if blocked is None or place not in (POLICY_STEP, *(step.name for step in _guards(funnel))):
+        yield _widest(funnel, widest)
+
+
+def _widest(funnel: Funnel, stop: Stop) -> str:
     move = f" See {stop.setting}." if stop.setting else ""
     return f"Most ticks ({stop.count:,} of {funnel.ticks:,}) ended at {stop.name}: {stop.words}.{move}"
+
+
+def _blocked(funnel: Funnel) -> str | None:
+    """What guards refused of the openings that were drawn; None where they let most of them pass.
+
+    Guards are asked of the draws that act, and these are few: beside all the ticks that drew nothing, a guard that
+    refuses every single opening counts hardly anything.
+    """
+    guards = _guards(funnel)
+    drawn, stops = guards[0].entered, [stop for step in guards for stop in step.stops]
+    refused = sum(stop.count for stop in stops)
+    if 2 * refused <= drawn:
+        return None
+    most = max(stops, key=lambda one: one.count)
+    by = f"by {most.name}" if most.count == refused else f"{most.count:,} of them by {most.name}"
+    move = f" See {most.setting}." if most.setting else ""
+    return f"Of {drawn:,} openings that were drawn, {refused:,} were refused, {by}: {most.words}.{move}"
 
 
 def _undelivered(funnel: Funnel) -> Iterator[str]:
@@ -119,6 +148,11 @@ def _undelivered(funnel: Funnel) -> Iterator[str]:
         yield f"{held['expired']:,} signals expired unsent: was the broker away? SIGNAL_EXPIRY_SECONDS is their life."
     if held.get("lost"):
         yield f"{held['lost']:,} published signals became no order: see the log of order-manager."
+
+
+def _guards(funnel: Funnel) -> Sequence[Step]:
+    steps = _deciding(funnel)
+    return steps[[step.name for step in steps].index(POLICY_STEP) + 1 :]
 
 
 def _deciding(funnel: Funnel) -> Sequence[Step]:

@@ -46,6 +46,7 @@ class TrainingLimits:
     Attributes:
         simulated_seconds: in virtual time a run lasts exactly this long, and the clock waits there for the child;
             None in real time.
+        tick_seconds: between two ticks of a strategy; None: not known.
         device: where XGBoost computes.
         engine: `local` fits in the child, `dask` on the workers of `dask_scheduler_address`.
     """
@@ -57,6 +58,7 @@ class TrainingLimits:
     device: Literal["cpu", "cuda"] = "cpu"
     engine: Literal["local", "dask"] = "local"
     dask_scheduler_address: str | None = None
+    tick_seconds: float | None = None
 
 
 class TrainingService:
@@ -256,6 +258,7 @@ class TrainingService:
             parent_version=parent.version if parent else None,
             parent_trained_until_us=parent.trained_until_us if parent else None,
             incumbent=self._incumbent(run.strategy_id),
+            tick_seconds=self._limits.tick_seconds,
             candidates_tried=1 + await self._registry.candidates_since_promotion(run.strategy_id),
         )
         return job, ("", "")
