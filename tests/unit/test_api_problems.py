@@ -224,3 +224,30 @@ async def test_security_headers_stand_on_every_answer(path: str, status: int) ->
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
     assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "said"),
+    [
+        (
+            "GET",
+            "/api/v1/strategies/momentum/decisions?since=yesterday",
+            None,
+            "query.since: a time is needed, such as 2026-03-02T12:00:00Z",
+        ),
+        ("GET", "/api/v1/signals?limit=ten", None, "query.limit: a whole number is needed"),
+        (
+            "POST",
+            "/api/v1/stop",
+            None,
+            'body: a body in JSON is needed, such as {"reason": ...}; /openapi.json has its members',
+        ),
+        ("POST", "/api/v1/stop", {}, "body.reason: it is missing, and is needed"),
+        ("POST", "/api/v1/stop", {"reason": 5}, "body.reason: a text is needed"),
+    ],
+)
+async def test_what_is_wrong_is_said_in_plain_words(method: str, path: str, body: Any, said: str) -> None:
+    async with client_of(make_app()) as client:
+        answer = await client.request(method, path, json=body)
+    assert_problem(answer, 422, "invalid_request")
+    assert answer.json()["detail"] == said

@@ -18,6 +18,7 @@ from model_service.config.extras import missing_for_search
 from model_service.config.loading import SettingsError, load_settings
 from model_service.config.strategies import strategies_from
 from model_service.config.strategy_file import (
+    ADVICE,
     ConfiguredStrategy,
     StrategiesRefused,
     StrategyText,
@@ -25,6 +26,7 @@ from model_service.config.strategy_file import (
     values_by_key,
 )
 from model_service.config.strategy_keys import KEYS, OF_THE_SERVICE, file_keys, may_be_none, meaning_of
+from model_service.config.strategy_names import NAME_ALLOWED
 from model_service.config.strategy_source import read_strategies
 from model_service.models.features import FEATURE_NAMES
 
@@ -112,14 +114,26 @@ def test_assets_may_be_those_of_the_account(word: str) -> None:
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("a = = 3", ["line 1, column 5: Invalid value"]),
-        ('[strategies.a]\nmodel_type = "', ["line 2, column 15: Unterminated string (end of the file)"]),
+        (
+            "a = = 3",
+            [
+                'line 1, column 5: Invalid value; a value is a number, true or false, a "text" in quotes, a list in '
+                "[ ] or a table in { }"
+            ],
+        ),
+        (
+            '[strategies.a]\nmodel_type = "',
+            [
+                "line 2, column 15: Unterminated string (end of the file); end the text with the quote that it begins "
+                "with"
+            ],
+        ),
         ("", ["it has no strategy; add a table [strategies.NAME], or set TRADING_STRATEGIES"]),
         ("[strategy.a]", ["strategy: there is no such key; did you mean strategies?"]),
         ("strategies = 3", ["strategies is 3; allowed: a table for each strategy, [strategies.NAME]"]),
         ("[strategies]\na = 3", ["strategies.a is 3; allowed: a table [strategies.a]"]),
         ("defaults = 1\n[strategies.a]", ["defaults is 1; allowed: a table [defaults]"]),
-        ('[strategies.""]', ['strategies."": the name has 0 characters; allowed: 1 to 100']),
+        ('[strategies.""]', [f'strategies."": "" is no name of a strategy; allowed: {NAME_ALLOWED}']),
         (
             "[strategies.a]\nhorizon = 600",
             ["strategies.a.horizon: there is no such key; did you mean horizon_seconds?"],
@@ -151,7 +165,7 @@ def test_assets_may_be_those_of_the_account(word: str) -> None:
         (
             '[strategies.a]\nminimum_amount = "50"',
             [
-                'strategies.a.minimum_amount is "50"; allowed: a number over 0 (Least amount of an '
+                'strategies.a.minimum_amount is "50"; allowed: a number over 0 to 1000000000000 (Least amount of an '
                 "opening, quote currency.)"
             ],
         ),
@@ -216,6 +230,62 @@ def test_assets_may_be_those_of_the_account(word: str) -> None:
 )
 def test_each_fault_is_said_in_one_line(text: str, lines: list[str]) -> None:
     assert refusal(text) == lines
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "a/b", "..", "-a", "a b", "ä", "a\nb", "x" * 101, "Ⅷ", "a\u0661"])
+def test_a_name_that_a_table_or_a_path_cannot_hold_is_refused_with_what_is_allowed(name: str) -> None:
+    (line,) = refusal(f"[strategies.{json.dumps(name)}]")
+    assert line.endswith(f"is no name of a strategy; allowed: {NAME_ALLOWED}")
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"TRADING_STRATEGIES": f"fine,{name}"})
+    assert NAME_ALLOWED in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["momentum_v1", "a.b-c", "_", "7", "X" * 100])
+def test_names_of_the_allowed_signs_are_taken(name: str) -> None:
+    assert list(load(f"[strategies.{json.dumps(name)}]")) == [name]
+    assert load_settings({"TRADING_STRATEGIES": name})[0].trading_strategies == (name,)
+
+
+def test_a_key_that_is_near_to_none_is_answered_with_all_that_there_are() -> None:
+    of_file, of_strategy, of_exits = refusal("[zzz]\n[strategies.a]\nqqq = 1\nexits.xxx = 1")
+    assert of_file == "zzz: there is no such key; allowed: defaults, strategies"
+    assert of_strategy.startswith("strategies.a.qqq: there is no such key; allowed: accuracy_threshold, ")
+    assert ", enabled, " in of_strategy
+    assert of_exits.startswith("strategies.a.exits.xxx: there is no such key; allowed: cooldown_seconds, ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = ", "a", "a b = 1", "a = 1 2", '[strategies."a]', "a = [1", "a = {b = 1", "[a", "a = 1\na = 2", "[a]\n[a]",
+        'a = "x\ny"', 'a = "\\q"', "[a]]", "= 1",
+    ],
+)  # fmt: skip
+def test_a_fault_of_the_toml_itself_comes_with_advice(text: str) -> None:
+    (line,) = refusal(text)
+    assert line.startswith("line ")
+    assert any(line.endswith(f"; {advice}") for _, advice in ADVICE), line
+
+
+NUMBERS = [
+    key
+    for key, field in file_keys()
+    if without_none(field.annotation) in (int, float, Decimal) and key not in ("exits.take_profit_part_percent",)
+]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("number", ["3000000000000", "1e300", "9" * 400, "-1e300"])
+def test_no_number_is_larger_than_what_is_stored_and_computed_with(key: str, number: str) -> None:
+    (line,) = refusal(f"[strategies.a]\n{key} = {number}")
+    assert line.startswith(f"strategies.a.{key} is ")
+    assert "; allowed: " in line
+
+
+@pytest.mark.parametrize("key", [key for key, field in file_keys() if without_none(field.annotation) is int])
+def test_whole_numbers_fit_into_an_integer_of_the_database(key: str) -> None:
+    assert refusal(f"[strategies.a]\n{key} = 3000000000")[0].startswith(f"strategies.a.{key} is 3000000000; allowed: ")
 
 
 def test_a_feature_that_does_not_exist_is_named() -> None:
@@ -372,7 +442,7 @@ def test_any_valid_file_means_what_it_says(data: st.DataObject) -> None:
     keys = dict(file_keys())
     chosen = data.draw(st.lists(st.sampled_from(sorted(keys)), unique=True))
     values = {key: data.draw(valid(key, keys[key]), label=key) for key in chosen}
-    name = data.draw(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20))
+    name = data.draw(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", fullmatch=True))
     lines = [f"{key} = {toml(value)}" for key, value in values.items()]
     one = load("\n".join([f"[strategies.{json.dumps(name, ensure_ascii=False)}]", *lines]))[name]
     found = values_by_key(one.definition)

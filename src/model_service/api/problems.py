@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +28,17 @@ CODES = {
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large",
 }
+
+WORDS = {
+    "datetime": "a time is needed, such as 2026-03-02T12:00:00Z",
+    "int_parsing": "a whole number is needed",
+    "int_type": "a whole number is needed",
+    "string_type": "a text is needed",
+    "bool_parsing": "true or false is needed",
+    "bool_type": "true or false is needed",
+    "extra_forbidden": "there is no such member; /openapi.json lists those there are",
+}
+"""By the kind of an error, what is allowed."""
 
 
 def problem(
@@ -99,12 +110,31 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
         return problem(404, "not_found", "the path does not name anything that can exist here")
     if any(item["type"] == "json_invalid" for item in found):
         return problem(400, "malformed_body", _sentence(HTTPStatus.BAD_REQUEST))
-    fields = [
-        {"field": ".".join(str(part) for part in item["loc"]), "problem": item["msg"].removeprefix("Value error, ")}
-        for item in found
-    ]
+    told = [item for item in found if item["type"] != "none_required"]
+    fields = [{"field": _field(item["loc"]), "problem": _in_words(item, request)} for item in told]
     message = "; ".join(f"{field['field']}: {field['problem']}" for field in fields)
     return problem(422, "invalid_request", message, details={"fields": fields})
+
+
+def _field(place: Sequence[Any]) -> str:
+    """Where it is, without what the validator calls its own parts."""
+    return ".".join(str(part) for part in place if not any(sign in str(part) for sign in "[("))
+
+
+def _in_words(item: Mapping[str, Any], request: Request) -> str:
+    if item["type"] == "missing":
+        return _body_needed(request) if tuple(item["loc"]) == ("body",) else "it is missing, and is needed"
+    if item["type"].startswith("datetime"):
+        return WORDS["datetime"]
+    return WORDS.get(item["type"], str(item["msg"]).removeprefix("Value error, "))
+
+
+def _body_needed(request: Request) -> str:
+    body = getattr(request.scope.get("route"), "body_field", None)
+    fields = getattr(getattr(getattr(body, "field_info", None), "annotation", None), "model_fields", {})
+    needed = [name for name, field in fields.items() if field.is_required()]
+    example = ", ".join(f'"{name}": ...' for name in needed)
+    return f"a body in JSON is needed, such as {{{example}}}; /openapi.json has its members"
 
 
 async def _operation_refused(request: Request, error: Exception) -> JSONResponse:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_service.config.limits import LARGEST_INTEGER
+
 
 class ExitParameters(BaseModel):
     """The exit policy's own part: no label knows of it. Nothing is set by default.
@@ -28,4 +30,4 @@ class ExitParameters(BaseModel):
     take_profit_part_percent: float | None = Field(default=None, gt=0, lt=100)
     maximum_holding_hours: float | None = Field(default=None, gt=0, le=8760)
     holding_profit_percent: float | None = Field(default=None, gt=0, lt=1000)
-    cooldown_seconds: float = Field(default=0.0, ge=0)
+    cooldown_seconds: float = Field(default=0.0, ge=0, le=LARGEST_INTEGER)

@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 
 from model_service.config.allowed import Words
 from model_service.config.hyperparameters import Value
+from model_service.config.limits import LARGEST_AMOUNT, LARGEST_INTEGER, LONGEST_HOURS
 from model_service.config.schedule import parse_schedule, parse_timezone
 from model_service.config.settings_trading import TradingSettings
 from model_service.config.training import (
@@ -43,11 +44,15 @@ class LearningSettings(TradingSettings):
 
     # Learning
     model_training_model_type: ModelType = Field("xgboost", description="Kind of model.")
-    model_prediction_horizon_seconds: int = Field(900, ge=3, description="H: at this age a trade is judged.")
+    model_prediction_horizon_seconds: int = Field(
+        900, ge=3, le=LARGEST_INTEGER, description="H: at this age a trade is judged."
+    )
     model_classification_threshold: float = Field(
         0.0, ge=-1, le=1, description="Least net return of label 1, a fraction."
     )
-    model_training_min_dataset_size: int = Field(1000, ge=500, description="Rows under which training is refused.")
+    model_training_min_dataset_size: int = Field(
+        1000, ge=500, le=LARGEST_INTEGER, description="Rows under which training is refused."
+    )
     model_training_max_duration_seconds: float = Field(
         1800.0, gt=0, le=604_800, description="A run over this is killed."
     )
@@ -61,7 +66,10 @@ class LearningSettings(TradingSettings):
         "none", description="Weight of label 1 against 1 of label 0; balanced: both classes weigh the same."
     )
     model_training_recency_half_life_hours: float | None = Field(
-        None, gt=0, description="A row that is older by so much counts half in a fit. Unset: age does not count."
+        None,
+        gt=0,
+        le=LONGEST_HOURS,
+        description="A row that is older by so much counts half in a fit. Unset: age does not count.",
     )
     model_training_monotone_constraints: MonotoneConstraints = Field(
         {},
@@ -101,7 +109,10 @@ class LearningSettings(TradingSettings):
         "WARMUP_MAX_AMOUNT at a probability of 1; or Kelly's, within those two. Exploring draws have the least.",
     )
     model_amount: float | None = Field(
-        None, gt=0, description="Amount of MODEL_SIZING=fixed, quote currency. Unset: WARMUP_MIN_AMOUNT."
+        None,
+        gt=0,
+        le=LARGEST_AMOUNT,
+        description="Amount of MODEL_SIZING=fixed, quote currency. Unset: WARMUP_MIN_AMOUNT.",
     )
     model_kelly_fraction: float = Field(
         0.25, gt=0, le=1, description="Part of Kelly's share that MODEL_SIZING=kelly stakes."
@@ -128,7 +139,9 @@ class LearningSettings(TradingSettings):
         description="A feature with a larger PSI against the training rows starts a run. Unset: none. "
         "Without any change slow features pass 1 on most days (docs/evidence.md).",
     )
-    model_retraining_min_new_outcomes: int = Field(1000, ge=1, description="So many new outcomes start a run.")
+    model_retraining_min_new_outcomes: int = Field(
+        1000, ge=1, le=LARGEST_INTEGER, description="So many new outcomes start a run."
+    )
     model_retraining_interval_days: float = Field(
         7.0, gt=0, le=3650, description="A run at least this often, if outcomes came."
     )

@@ -12,7 +12,9 @@ from pydantic_settings import NoDecode
 from model_service.config.allowed import Words
 from model_service.config.assets import ACCOUNT_BALANCES, is_asset, names_balances
 from model_service.config.json_object import numbers_by_asset
+from model_service.config.limits import LARGEST_AMOUNT, LONGEST_HOURS
 from model_service.config.settings_platform import Names, PlatformSettings, names
+from model_service.config.strategy_names import NAME_ALLOWED, is_strategy_name
 
 NumbersByAsset = Annotated[Mapping[str, float], NoDecode, Words('a JSON object of assets, such as {"BTCUSDT": 5}')]
 
@@ -39,13 +41,18 @@ class TradingSettings(PlatformSettings):
     )
     trading_fee_rate: float = Field(0.00055, ge=-0.01, le=0.05, description="Fee per side as a fraction of notional.")
     trading_fee_rates: NumbersByAsset = Field({}, description="The same of single assets, where it is another.")
-    trading_min_order_amount: float = Field(10.0, ge=0.01, description="The exchange's minimum in quote currency.")
+    trading_min_order_amount: float = Field(
+        10.0, ge=0.01, le=LARGEST_AMOUNT, description="The exchange's minimum in quote currency."
+    )
     trading_min_order_amounts: NumbersByAsset = Field({}, description="The same of single assets, where it is another.")
     trading_max_position_amount: float = Field(
-        10000.0, gt=0, description="Largest position per strategy and asset, quote."
+        10000.0, gt=0, le=LARGEST_AMOUNT, description="Largest position per strategy and asset, quote."
     )
     trading_capital_amount: float | None = Field(
-        None, gt=0, description="Capital of each strategy, quote; what MODEL_SIZING=kelly takes its fraction of."
+        None,
+        gt=0,
+        le=LARGEST_AMOUNT,
+        description="Capital of each strategy, quote; what MODEL_SIZING=kelly takes its fraction of.",
     )
     trading_decision_interval_seconds: float = Field(
         5.0, ge=0.01, le=86_400, description="Time between two ticks of a strategy."
@@ -148,11 +155,12 @@ class TradingSettings(PlatformSettings):
     warmup_duration_hours: float | None = Field(
         None,
         gt=0,
+        le=LONGEST_HOURS,
         description="A warm-up of this age opens nothing more, exits go on; a resume or a fallback begins a new one. "
         "Unset: no end.",
     )
-    warmup_min_amount: float = Field(100.0, gt=0, description="Quote currency.")
-    warmup_max_amount: float = Field(1000.0, gt=0, description="Quote currency.")
+    warmup_min_amount: float = Field(100.0, gt=0, le=LARGEST_AMOUNT, description="Quote currency.")
+    warmup_max_amount: float = Field(1000.0, gt=0, le=LARGEST_AMOUNT, description="Quote currency.")
 
     # Exits
     exit_strategy_enabled: bool = Field(True, description="Close positions at the barriers that define labels.")
@@ -201,7 +209,7 @@ class TradingSettings(PlatformSettings):
     @field_validator("trading_min_order_amounts", mode="before")
     @classmethod
     def _min_order_amounts(cls, value: object) -> Mapping[str, float]:
-        return numbers_by_asset(value, '{"BTCUSDT": 5}', over=0.0099, most=1e12)
+        return numbers_by_asset(value, '{"BTCUSDT": 5}', over=0.0099, most=float(LARGEST_AMOUNT))
 
     @field_validator("trading_strategies", "trading_assets", mode="before")
     @classmethod
@@ -211,8 +219,8 @@ class TradingSettings(PlatformSettings):
     @field_validator("trading_strategies")
     @classmethod
     def _strategies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or any(len(name) > 100 for name in value) or len(set(value)) != len(value):
-            raise ValueError("allowed: 1 or more different names of 1 to 100 characters, separated by commas")
+        if not value or not all(is_strategy_name(name) for name in value) or len(set(value)) != len(value):
+            raise ValueError(f"allowed: 1 or more different names, separated by commas, each of {NAME_ALLOWED}")
         return value
 
     @field_validator("trading_assets")

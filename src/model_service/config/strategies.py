@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from model_service.config.assets import ASSETS_ALLOWED, checked_assets, names_balances
 from model_service.config.exits import ExitParameters
 from model_service.config.label_rule import LabelRules, label_rule
+from model_service.config.limits import LARGEST_AMOUNT, LARGEST_INTEGER, LONGEST_HOURS
 from model_service.config.settings import Settings
 from model_service.config.settings_learning import ModelType, Sizing
 from model_service.config.strategy_checks import OF_FILE, model_amount_fault, sizing_fault
@@ -33,7 +34,7 @@ class StrategyDefinition(BaseModel):
     assets_from_balances: bool = False
     model_type: ModelType = "xgboost"
     bar_seconds: int = 60
-    horizon_seconds: int = Field(gt=0)
+    horizon_seconds: int = Field(gt=0, le=LARGEST_INTEGER)
     take_profit_percent: float | None = Field(None, gt=0, lt=1000)
     stop_loss_percent: float | None = Field(None, gt=0, lt=100)
     fee_rate: FeeRate
@@ -43,12 +44,14 @@ class StrategyDefinition(BaseModel):
     signals_per_minute: float = Field(gt=0, le=600)
     randomness: float = Field(ge=0, le=1)
     probability_floor: float = Field(gt=0, le=0.5)
-    warmup_duration_hours: float | None = Field(None, gt=0)
-    minimum_amount: Decimal = Field(gt=0)
-    maximum_amount: Decimal = Field(gt=0)
-    exchange_minimum_amount: Decimal = Field(gt=0)
-    exchange_minimum_amounts: Mapping[str, Annotated[Decimal, Field(gt=0)]] = Field(default_factory=dict)
-    maximum_position_amount: Decimal = Field(gt=0)
+    warmup_duration_hours: float | None = Field(None, gt=0, le=LONGEST_HOURS)
+    minimum_amount: Decimal = Field(gt=0, le=LARGEST_AMOUNT)
+    maximum_amount: Decimal = Field(gt=0, le=LARGEST_AMOUNT)
+    exchange_minimum_amount: Decimal = Field(gt=0, le=LARGEST_AMOUNT)
+    exchange_minimum_amounts: Mapping[str, Annotated[Decimal, Field(gt=0, le=LARGEST_AMOUNT)]] = Field(
+        default_factory=dict
+    )
+    maximum_position_amount: Decimal = Field(gt=0, le=LARGEST_AMOUNT)
     exits_enabled: bool = True
     exits: ExitParameters = ExitParameters()
 
@@ -56,13 +59,13 @@ class StrategyDefinition(BaseModel):
     action_threshold: float = Field(ge=0, lt=1)
     hysteresis: float = Field(0.0, ge=0, lt=0.5)
     sizing: Sizing = "confidence"
-    model_amount: Decimal | None = Field(None, gt=0)
+    model_amount: Decimal | None = Field(None, gt=0, le=LARGEST_AMOUNT)
     kelly_fraction: float = Field(0.25, gt=0, le=1)
-    capital_amount: Decimal | None = Field(None, gt=0)
+    capital_amount: Decimal | None = Field(None, gt=0, le=LARGEST_AMOUNT)
     accuracy_threshold: float = Field(ge=0, le=1)
-    minimum_dataset_size: int = Field(ge=500)
-    retrain_after_outcomes: int = Field(gt=0)
-    training_seed: int = Field(0, ge=0, le=2**31 - 1)
+    minimum_dataset_size: int = Field(ge=500, le=LARGEST_INTEGER)
+    retrain_after_outcomes: int = Field(gt=0, le=LARGEST_INTEGER)
+    training_seed: int = Field(0, ge=0, le=LARGEST_INTEGER)
     training: TrainingParameters = TrainingParameters()
 
     @field_validator("assets")

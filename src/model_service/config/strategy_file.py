@@ -28,6 +28,7 @@ from model_service.config.strategy_checks import (
     trailing_fault,
 )
 from model_service.config.strategy_keys import ENABLED, KEYS
+from model_service.config.strategy_names import NAME_ALLOWED, is_strategy_name
 from model_service.config.strategy_tables import (
     FIELDS,
     Table,
@@ -47,6 +48,23 @@ LOOKED_AT = frozenset(
 )
 SECTIONS = {"defaults", "strategies"}
 PLACE = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$", re.DOTALL)
+
+
+ADVICE = (
+    ("Invalid value", 'a value is a number, true or false, a "text" in quotes, a list in [ ] or a table in { }'),
+    ("Invalid statement", "a line is key = value, [table], or a comment after #; other signs in a name need quotes"),
+    ("Expected '='", "write key = value, one to a line"),
+    ("Expected newline", "write one key = value to a line; a text needs quotes"),
+    ("Unterminated string", "end the text with the quote that it begins with"),
+    ("Illegal character", "end the text with the quote that it begins with, on the same line"),
+    ("Unclosed array", "end the list with ]"),
+    ("Unclosed inline table", "end the table with }"),
+    ("Expected ']", "a table's name stands in brackets: [strategies.NAME]"),
+    ("Cannot overwrite a value", "each key may stand once in a table; take one away"),
+    ("Cannot declare", "each table may stand once; put its keys together under one [table]"),
+    ("Unescaped '\\'", "write \\\\ for a backslash, or 'text' in single quotes"),
+)
+"""By how the parser's message begins: what to do."""
 
 
 class StrategiesRefused(SettingsError):  # noqa: N818 - an answer to the person who wrote the file
@@ -130,7 +148,8 @@ def _parsed(text: StrategyText) -> Mapping[str, object]:
         line = text.content.count(b"\n", 0, error.start) + 1
         raise StrategiesRefused([f"{text.name}: line {line}: it is no UTF-8 text"]) from error
     except tomllib.TOMLDecodeError as error:
-        raise StrategiesRefused([f"{text.name}: {_place(str(error), text.content)}"]) from error
+        said = str(error)
+        raise StrategiesRefused([f"{text.name}: {_place(said, text.content)}; {_advice(said)}"]) from error
 
 
 def _place(said: str, content: bytes) -> str:
@@ -141,6 +160,10 @@ def _place(said: str, content: bytes) -> str:
         lines = content.decode().split("\n")
         return f"line {len(lines)}, column {len(lines[-1]) + 1}: {found['what']} (end of the file)"
     return f"line {found['line']}, column {found['column']}: {found['what']}"
+
+
+def _advice(said: str) -> str:
+    return next((advice for begin, advice in ADVICE if said.startswith(begin)), "docs/strategies.md has examples")
 
 
 class _File:
@@ -202,8 +225,8 @@ class _File:
 
     def _strategy(self, name: str, content: Mapping[str, object], defaults: Table) -> ConfiguredStrategy | None:
         table = read_table(content, f"strategies.{quoted(name)}", with_enabled=True)
-        if not 1 <= len(name) <= 100:
-            self._note([f"{table.path}: the name has {len(name)} characters; allowed: 1 to 100"])
+        if not is_strategy_name(name):
+            self._note([f"{table.path}: {shown(name)} is no name of a strategy; allowed: {NAME_ALLOWED}"])
             return None
         enabled = table.values.pop(ENABLED, True)
         base = merged(self._base(name), defaults.values)

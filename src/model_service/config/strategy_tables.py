@@ -119,8 +119,9 @@ def quoted(name: str) -> str:
 
 def unknown(name: str, known: Iterator[str] | set[str]) -> str:
     """What is said of a key that does not exist."""
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f": there is no such key{f'; did you mean {near[0]}?' if near else ''}"
+    allowed = sorted(known)
+    near = difflib.get_close_matches(name, allowed, n=1)
+    return f": there is no such key; {f'did you mean {near[0]}?' if near else 'allowed: ' + ', '.join(allowed)}"
 
 
 def _sorted_out(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_service.config.hyperparameters import Value, hyperparameter_fault, monotone_fault
 from model_service.config.json_object import json_object
+from model_service.config.limits import LONGEST_HOURS
 
 LARGEST_CLASS_WEIGHT = 1000.0
 ClassWeight = Literal["none", "balanced"] | Annotated[float, Field(gt=0, le=LARGEST_CLASS_WEIGHT)]
@@ -33,7 +34,7 @@ class TrainingParameters(BaseModel):
 
     hyperparameters: Mapping[str, Value] = Field(default_factory=dict)
     class_weight: ClassWeight = "none"
-    recency_half_life_hours: float | None = Field(default=None, gt=0)
+    recency_half_life_hours: float | None = Field(default=None, gt=0, le=LONGEST_HOURS)
     monotone_constraints: Mapping[str, Literal[-1, 1]] = Field(default_factory=dict)
     early_stopping_rounds: int = Field(default=40, ge=1, le=1000)
     search_trials: int = Field(default=0, ge=0, le=1000)
