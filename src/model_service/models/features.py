@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model_service.market.snapshot import NAN, MarketSnapshot
 from model_service.models.inputs import ModelInputs, Vector
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _SECONDS_PER_DAY = 86_400.0
 _DAYS_PER_WEEK = 7.0
 
@@ -89,12 +90,9 @@ def _computed(features: Sequence[Feature], snapshot: MarketSnapshot, context: De
         computed = [feature.compute(snapshot, context) for feature in features]
     except (ArithmeticError, ValueError):
         computed = [_value_or_nan(feature, snapshot, context) for feature in features]
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, and that is unknown
-        values = np.array(computed, dtype=np.float32)
-    infinite = np.isinf(values)
-    if infinite.any():
-        values[infinite] = np.nan
-    return values
+    # What float32 cannot hold is unknown. Of so few values numpy would need longer.
+    known = [value if -_FLOAT32_MAX <= value <= _FLOAT32_MAX else NAN for value in computed]
+    return np.array(known, dtype=np.float32)
 
 
 def align_to_side(features: Vector, side_signs: NDArray[np.generic], out: Vector | None = None) -> Vector:
