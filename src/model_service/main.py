@@ -3,98 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import random
 import secrets
 import signal
 import socket
 from collections.abc import Sequence
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import structlog
 
+from model_service.assembly import assembled
 from model_service.config.clock import Clock, Identifiers, RandomIdentifiers, SystemClock
 from model_service.config.doubts import doubts
 from model_service.config.extras import missing_for_dask, missing_for_search
 from model_service.config.settings import Settings
 from model_service.config.strategies import StrategyDefinition, strategy_from
-from model_service.config.strategy_file import StrategyText
 from model_service.config.strategy_source import FixedStrategies, StrategyFile
-from model_service.consumers.balance_sync import BalanceSync, SyncLimits
-from model_service.consumers.dead_letter_office import DeadLetterOffice
-from model_service.consumers.executions import ExecutionConsumer
-from model_service.consumers.fills import FillDeriver
-from model_service.consumers.gateway_client import GatewayClient
-from model_service.consumers.market_data import MarketDataConsumer
-from model_service.consumers.market_subscriptions import MarketSubscriber
-from model_service.consumers.order_reconciliation import OrderReconciler, ReconciliationLimits
-from model_service.database.account_balances import BALANCES, AccountBalances
 from model_service.database.addresses import embedded_folder, external_address
-from model_service.database.bars import BarStore
 from model_service.database.connection import Database, DatabaseAddress
-from model_service.database.dead_letters import DeadLetters
-from model_service.database.decision_features import PostgresDecisionSource
-from model_service.database.decisions import PostgresDecisionStore
 from model_service.database.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from model_service.database.executions import ExecutionStore
-from model_service.database.live_quality import PostgresQualityStore
-from model_service.database.loss_levels import PostgresLossStore
-from model_service.database.model_files import ModelFolder
-from model_service.database.outbox import Outbox
-from model_service.database.outcomes import PostgresOutcomeStore
-from model_service.database.recent_decisions import PostgresRecentDecisions
-from model_service.database.recent_trades import PostgresRecentTrades
-from model_service.database.reconciliation import ReconciliationStore
-from model_service.database.registry import PostgresRegistry
-from model_service.database.shared_schema import SharedSchema
-from model_service.database.shared_tables import USES, SharedTables
-from model_service.database.signal_detail import PostgresOpenings
-from model_service.database.strategy_store import PostgresStrategyStore
-from model_service.database.training_runs import PostgresTrainingStore
-from model_service.database.version_files import PostgresVersionFiles
-from model_service.explanation_process import ExplanationLauncher
-from model_service.market.state import AssetMarket
-from model_service.messaging.postgres import PostgresTransport
-from model_service.messaging.transport import Transport
 from model_service.models.features import FEATURE_NAMES
-from model_service.models.job import DatabaseCoordinates
-from model_service.policies.exit import LargestOrder
-from model_service.publishers.signal_publisher import PUBLISHER_ROLE, SignalPublisher
-from model_service.publishers.webhook import Webhook
-from model_service.runtime import Parts, Service
-from model_service.services.alerts import NoAlerts
-from model_service.services.asset_watch import AssetWatch
-from model_service.services.balance_assets import BalanceAssets
-from model_service.services.balances import BalanceReader
-from model_service.services.comparison import Comparisons
-from model_service.services.conditions import OpeningConditions
-from model_service.services.decision_pass import GenerationLimits
-from model_service.services.drift import DriftLimits, DriftWatch
-from model_service.services.explanations import Explanations
-from model_service.services.fallback import Fallback
-from model_service.services.guards import GuardLimits
-from model_service.services.labelling import Labeller
+from model_service.runtime import Service
 from model_service.services.live_view import LiveAnswers
-from model_service.services.loss_limit import LossLimits, LossWatch
-from model_service.services.market_watch import MarketWatch
-from model_service.services.markets import Markets
-from model_service.services.modes import Modes
-from model_service.services.operations import ServiceOperations
-from model_service.services.quality import QualityLimits, QualityWatch
-from model_service.services.replay import Replays
-from model_service.services.retention import Retention
 from model_service.services.roster import StrategyRoster
-from model_service.services.shared_limits import SharedLimits
-from model_service.services.signal_generation import SignalGenerator
-from model_service.services.strategy_control import StrategyControl, StrategySource
-from model_service.services.training import TrainingLimits, TrainingService
-from model_service.services.triggers import TriggerLimits, Triggers
-from model_service.services.version_files import VersionFiles
-from model_service.training_process import ChildLauncher
 
 if TYPE_CHECKING:
     import uvicorn
@@ -140,7 +72,7 @@ async def build_service(
     database = Database(address, pool_size=settings.model_service_database_pool_size, watched=in_real_time)
     try:
         return Service(
-            _parts(
+            assembled(
                 settings,
                 StrategyRoster(configured, partial(strategy_from, settings)),
                 source,
@@ -301,281 +233,6 @@ async def _database_address(settings: Settings, durable: bool) -> tuple[Embedded
         embedded = EmbeddedPostgres(embedded_folder(settings), durable=durable)
         return embedded, await embedded.start()
     return None, external_address(settings)
-
-
-def _parts(
-    settings: Settings,
-    roster: StrategyRoster,
-    source: StrategySource,
-    text: StrategyText | None,
-    clock: Clock,
-    identifiers: Identifiers,
-    database: Database,
-    embedded: EmbeddedPostgres | None,
-    seed: str,
-    training_seconds: float | None,
-) -> Parts:
-    transport = _transport(settings, database, clock)
-    office = DeadLetterOffice(DeadLetters(database), transport)
-    bars = BarStore(database, settings.market_data_bar_seconds)
-    markets = Markets(bars, partial(_market, settings))
-    files = ModelFolder(settings.storage_path, settings.dataset_path)
-    registry = PostgresRegistry(database)
-    runs = PostgresTrainingStore(database)
-    webhook = _webhook(settings, identifiers)
-    alerts = webhook or NoAlerts()
-    modes = Modes(roster, registry, files, warmup=settings.warmup_mode_enabled, alerts=alerts)
-    training_limits = _training_limits(settings, database.address, training_seconds)
-    records = PostgresVersionFiles(database)
-    retention = Retention(records, files, settings.model_retention_versions)
-    training = TrainingService(
-        runs, registry, files, ChildLauncher(), modes, identifiers, training_limits, retention, alerts
-    )
-    triggers = Triggers(roster, runs, training, _trigger_limits(settings), clock.now())
-    control = StrategyControl(roster, source, text, PostgresStrategyStore(database), modes, training, markets)
-    found = BalanceAssets(_balances(settings, database), settings.trading_quote_currency)
-    shared = _shared_tables(settings, database)
-    decisions = PostgresDecisionStore(database, shared, shared_limits(settings))
-    losses = PostgresLossStore(database)
-    balances = _balance_reader(shared)
-    conditions = OpeningConditions(losses, _loss_watch(settings, losses), balances)
-    return Parts(
-        settings=settings,
-        roster=roster,
-        strategies=control,
-        asset_watch=AssetWatch(roster, found, markets, registry),
-        clock=clock,
-        database=database,
-        embedded=embedded,
-        transport=transport,
-        markets=markets,
-        bars=bars,
-        files=files,
-        version_files=VersionFiles(records, registry, files, retention),
-        modes=modes,
-        generator=SignalGenerator(
-            roster, markets, modes, decisions, identifiers, _generation_limits(settings, seed), conditions
-        ),
-        conditions=conditions,
-        publisher=SignalPublisher(Outbox(database, PUBLISHER_ROLE), transport),
-        executions=_execution_consumer(settings, transport, database, office),
-        fills=FillDeriver(ExecutionStore(database)),
-        reconciler=_reconciler(settings, database, shared),
-        market_data=_market_consumers(settings, transport, markets, bars, office),
-        market_watch=MarketWatch(settings.market_data_stale_warning_threshold_seconds),
-        subscriber=_subscriber(settings, seed),
-        balance_sync=_balance_sync(settings, balances),
-        dead_letters=office,
-        labeller=Labeller(PostgresOutcomeStore(database, bars), settings.market_data_bar_seconds),
-        training=training,
-        triggers=triggers,
-        quality=QualityWatch(
-            roster,
-            modes,
-            PostgresQualityStore(database),
-            training,
-            Fallback(registry, files, PostgresRecentTrades(database), settings.model_live_window_outcomes),
-            QualityLimits(settings.model_live_window_outcomes),
-            alerts,
-        ),
-        drift=DriftWatch(
-            roster,
-            modes,
-            PostgresRecentDecisions(database),
-            training,
-            runs,
-            DriftLimits(threshold=settings.model_drift_psi_threshold),
-        ),
-        webhook=webhook,
-        comparisons=Comparisons(modes, registry, files, PostgresRecentTrades(database)),
-        operations=ServiceOperations(modes, registry, training, triggers, roster, control, clock, losses),
-        explanations=Explanations(PostgresDecisionSource(database), registry, files, ExplanationLauncher()),
-        replays=Replays(PostgresOpenings(database), registry, files),
-    )
-
-
-def _shared_tables(settings: Settings, database: Database) -> SharedTables | None:
-    """The siblings' tables; an embedded database has none."""
-    if settings.uses_embedded_database or not settings.trading_order_lookup_enabled:
-        return None
-    return SharedTables(SharedSchema(database, settings.model_service_shared_schema, USES))
-
-
-def _balances(settings: Settings, database: Database) -> AccountBalances | None:
-    """The table account_balances. Not one of USES: where no strategy asks for it, nobody has to have it."""
-    if settings.uses_embedded_database or not settings.trading_order_lookup_enabled:
-        return None
-    return AccountBalances(SharedSchema(database, settings.model_service_shared_schema, (BALANCES,)))
-
-
-def _webhook(settings: Settings, identifiers: Identifiers) -> Webhook | None:
-    if settings.alert_webhook_url is None:
-        return None
-    secret = settings.alert_webhook_secret
-    return Webhook(settings.alert_webhook_url, secret.get_secret_value() if secret else None, identifiers)
-
-
-def _balance_reader(shared: SharedTables | None) -> BalanceReader | None:
-    return None if shared is None else BalanceReader(shared.balances)
-
-
-def _reconciler(settings: Settings, database: Database, tables: SharedTables | None) -> OrderReconciler | None:
-    if tables is None:
-        return None
-    limits = ReconciliationLimits(
-        grace_seconds=settings.execution_reconciliation_grace_seconds,
-        sweep_seconds=settings.execution_reconciliation_sweep_seconds,
-        lost_after_seconds=settings.signal_lost_after_seconds,
-    )
-    return OrderReconciler(tables, ReconciliationStore(database), ExecutionStore(database), limits)
-
-
-def _execution_consumer(
-    settings: Settings, transport: Transport, database: Database, office: DeadLetterOffice
-) -> ExecutionConsumer:
-    subscription = transport.subscribe(settings.execution_queue, declare=settings.execution_queue_is_ours)
-    return ExecutionConsumer(subscription, ExecutionStore(database), office)
-
-
-def _market(settings: Settings, asset: str) -> AssetMarket:
-    return AssetMarket(
-        asset,
-        settings.market_data_bar_seconds,
-        jump_limit_percent=settings.market_data_max_jump_percent,
-        longest_gap_bars=settings.market_data_indicators_max_age_bars,
-    )
-
-
-def _market_consumers(
-    settings: Settings,
-    transport: Transport,
-    markets: Markets,
-    bars: BarStore,
-    office: DeadLetterOffice,
-) -> list[MarketDataConsumer]:
-    declare = settings.market_data_declare_queues
-    return [
-        MarketDataConsumer(transport.subscribe(queue, declare=declare), markets, bars, office)
-        for queue in settings.market_data_queues
-    ]
-
-
-def _subscriber(settings: Settings, seed: str) -> MarketSubscriber | None:
-    if settings.ws_gateway_host is None or not settings.market_data_subscribe:
-        return None
-    gateway = GatewayClient(settings.ws_gateway_host, settings.ws_gateway_port, settings.ws_gateway_api_key)
-    jitter = random.Random(seed)  # noqa: S311 - spreads retries, no secret
-    return MarketSubscriber(gateway, settings.market_data_queues, jitter)
-
-
-def _balance_sync(settings: Settings, balances: BalanceReader | None) -> BalanceSync | None:
-    """None where nobody can be asked, or where no balance is looked at."""
-    if settings.ws_gateway_host is None or not settings.balance_sync_enabled or balances is None:
-        return None
-    gateway = GatewayClient(
-        settings.ws_gateway_host,
-        settings.ws_gateway_port,
-        settings.ws_gateway_api_key,
-        timeout_seconds=settings.balance_sync_timeout_seconds,
-    )
-    limits = SyncLimits(settings.balance_data_max_age_seconds, settings.balance_sync_min_interval_seconds)
-    return BalanceSync(gateway, balances, limits)
-
-
-def _transport(settings: Settings, database: Database, clock: Clock) -> Transport:
-    if not settings.uses_rabbitmq:
-        return PostgresTransport(database, clock=clock)
-    # Imported here, so that the embedded default does not carry a broker's client.
-    from model_service.messaging.rabbitmq import RabbitTransport
-
-    user, password = (
-        quote(settings.rabbitmq_user, safe=""),
-        quote(settings.rabbitmq_password.get_secret_value(), safe=""),
-    )
-    place = f"{settings.rabbitmq_host}:{settings.rabbitmq_port}/{quote(settings.rabbitmq_vhost, safe='')}"
-    return RabbitTransport(f"amqp://{user}:{password}@{place}", clock=clock)
-
-
-def _generation_limits(settings: Settings, seed: str) -> GenerationLimits:
-    largest = largest_order(settings)
-    return GenerationLimits(
-        guards=GuardLimits(
-            settings.market_data_max_age_seconds,
-            settings.signal_generation_skip_if_open_order,
-            settings.signal_generation_check_opposite_orders_only,
-            settings.market_data_indicators_max_age_bars * settings.market_data_bar_seconds,
-            balance_share=settings.balance_adaptation_safety_margin,
-            balance_max_age_seconds=settings.balance_data_max_age_seconds,
-            order_amount=_or_infinite(largest.amount),
-            order_quantity=_or_infinite(largest.quantity),
-        ),
-        tick_seconds=settings.trading_decision_interval_seconds,
-        expiry_seconds=settings.signal_expiry_seconds,
-        rate_per_minute=settings.signal_generation_rate_limit,
-        burst=settings.signal_generation_burst_allowance,
-        none_sample_rate=settings.signal_none_sample_rate,
-        seed=seed,
-        # Averages over hundreds of executions: every tenth tick is often enough.
-        statistics_refresh_seconds=max(60.0, 10 * settings.trading_decision_interval_seconds),
-        largest_order=largest,
-    )
-
-
-def _or_infinite(limit: Decimal | None) -> float:
-    return math.inf if limit is None else float(limit)
-
-
-def largest_order(settings: Settings) -> LargestOrder:
-    """What order-manager takes in one order, as far as its limits are known here."""
-    exposure, ratio = settings.ordermanager_max_exposure, settings.ordermanager_max_order_size_ratio
-    size = settings.ordermanager_max_position_size
-    return LargestOrder(
-        amount=None if exposure is None or ratio is None else Decimal(str(exposure)) * Decimal(str(ratio)),
-        quantity=None if size is None else Decimal(str(size)),
-    )
-
-
-def shared_limits(settings: Settings) -> SharedLimits:
-    """The limits of openings over all strategies and processes."""
-    exposure = settings.trading_max_exposure_amount
-    return SharedLimits(
-        maximum_exposure=math.inf if exposure is None else exposure,
-        conflict_window_seconds=settings.signal_conflict_window_seconds,
-        rate_per_minute=settings.signal_generation_total_rate_limit,
-        burst=settings.signal_generation_total_burst_allowance,
-    )
-
-
-def _loss_watch(settings: Settings, store: PostgresLossStore) -> LossWatch | None:
-    limits = LossLimits(settings.trading_daily_loss_limit_amount, settings.trading_total_daily_loss_limit_amount)
-    return None if limits == LossLimits() else LossWatch(store, limits)
-
-
-def _training_limits(settings: Settings, address: DatabaseAddress, training_seconds: float | None) -> TrainingLimits:
-    coordinates = DatabaseCoordinates(
-        host=address.host,
-        port=address.port,
-        database=address.database,
-        user=address.user,
-        password=address.password,
-        schema_name=address.schema,
-    )
-    return TrainingLimits(
-        coordinates,
-        settings.model_training_threads,
-        settings.model_training_max_duration_seconds,
-        training_seconds,
-        settings.model_training_device,
-        settings.training_engine,
-        settings.dask_scheduler_address,
-        settings.trading_decision_interval_seconds,
-    )
-
-
-def _trigger_limits(settings: Settings) -> TriggerLimits:
-    return TriggerLimits(
-        settings.model_retraining_schedule, settings.model_retraining_timezone, settings.model_retraining_interval_days
-    )
 
 
 def _stop_signal() -> asyncio.Event:

@@ -10,12 +10,12 @@ from uuid import UUID
 
 import pytest
 
+from model_service.assembly import shared_tables
 from model_service.config.loading import load_settings
 from model_service.contracts.executions import Observation, ObservationKind
 from model_service.contracts.order_rows import ORDER_COLUMNS, decode_order_row, order_row_event_id
 from model_service.contracts.types import InvalidMessage, OrderStatus, Side
 from model_service.database.connection import Database, DatabaseAddress
-from model_service.main import _shared_tables
 
 DECIDED = datetime(2026, 11, 23, 15, 52, 30, tzinfo=UTC)
 SEEN = DECIDED + timedelta(seconds=20)
@@ -149,4 +149,4 @@ def test_values_that_cannot_be_are_refused(changes: dict[str, object], field: st
 def test_an_embedded_database_has_no_siblings_tables(environ: dict[str, str], are_read: bool) -> None:
     settings, _ = load_settings(environ)
     database = Database(DatabaseAddress("db", 5432, "trading", "trading"))
-    assert (_shared_tables(settings, database) is not None) is are_read
+    assert (shared_tables(settings, database) is not None) is are_read
