@@ -37,9 +37,10 @@ class Account:
         self.quote, self.margin, self.clock = quote, margin, NOON
 
     async def read(self) -> Balances:
-        return Balances(
-            *(None if received is None else Balance(1000.0, received) for received in (self.quote, self.margin))
+        quote, margin = (
+            None if received is None else Balance(1000.0, received) for received in (self.quote, self.margin)
         )
+        return Balances(quote, margin)
 
     async def sync(self) -> Answer:
         self.quote = self.margin = self.clock

@@ -52,6 +52,32 @@ async def test_without_rows_or_tables_nothing_is_known_which_allows_everything(d
     assert await tables(database).balances() == Balances()
 
 
+@pytest.mark.parametrize(
+    ("amount", "received_at"),
+    [("'NaN'", "'2026-03-02'"), ("700", "'infinity'"), ("700", "'-infinity'")],
+)
+async def test_a_row_that_says_nothing_allows_nothing(database: Database, amount: str, received_at: str) -> None:
+    await database.execute(BALANCES)
+    await database.execute(
+        "INSERT INTO public.account_balances (coin, wallet_balance, available_balance, received_at)"
+        f" VALUES ('USDT', 1000, {amount}, {received_at})"
+    )
+    assert await tables(database).balances() == Balances(unread=frozenset({Side.BUY}))
+
+
+async def test_a_table_that_cannot_be_read_allows_nothing_and_one_that_is_not_there_everything(
+    database: Database,
+) -> None:
+    await database.execute(BALANCES)
+    await database.execute("ALTER TABLE public.account_balances RENAME COLUMN available_balance TO free")
+    found = tables(database)
+    with capture_logs():
+        assert await found.balances() == Balances(unread=frozenset({Side.BUY}))
+        await database.execute("DROP TABLE public.account_balances")
+        await found.schema.check()
+        assert await found.balances() == Balances()
+
+
 @pytest.mark.parametrize(("elapsed", "reads"), [(1.9, 1), (2.0, 2), (-2.0, 2)])
 async def test_they_are_read_every_two_seconds_at_most(elapsed: float, reads: int) -> None:
     asked: list[Any] = []
@@ -78,8 +104,8 @@ async def test_a_table_that_is_slow_to_read_holds_nobody_up(monkeypatch: pytest.
     reader = BalanceReader(read)
     with capture_logs() as logs:
         async with asyncio.timeout(5):
-            assert await reader.at(NOON) == Balances()
-            assert await reader.at(NOON + 3 * SECOND) == Balances()
+            assert await reader.at(NOON) == Balances(unread=frozenset(Side))
+            assert await reader.at(NOON + 3 * SECOND) == Balances(unread=frozenset(Side))
     assert [entry["event"] for entry in logs] == ["balances_slow"], "said once"
     hangs.set()
     assert (await reader.at(NOON + 6 * SECOND)).quote == Balance(1.0, NOON)

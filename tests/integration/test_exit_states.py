@@ -74,10 +74,12 @@ async def test_an_exit_order_says_what_it_may_still_close(database: Database) ->
     store = await with_signals(database, decided(BUY_ID, Side.BUY), exiting)
     (other, own) = sorted(await store.open_orders(NOON), key=lambda order: order.side.value)
     assert (own.quantity, other.quantity) == (Decimal(5), None)
+    assert (own.amount, other.amount) == (Decimal(500), Decimal(500))
     partial = increment("e1", str(SELL_ID), Side.SELL, "2", "100")
     await record(database, partial)
     await database.execute("UPDATE model_service.trading_signals SET order_state = 'partially_filled'")
     assert [order.quantity for order in await store.open_orders(NOON) if order.intent == "exit"] == [3]
+    assert [order.amount for order in await store.open_orders(NOON) if order.intent == "exit"] == [300]
 
 
 async def test_open_lots_from_before_get_the_number_of_the_oldest(empty_database: Database) -> None:

@@ -106,7 +106,7 @@ def test_what_another_release_counted_is_in_the_sum_and_called_unknown() -> None
 
 def violating(first: int) -> OpeningRequest:
     """A request that every guard from number `first` on refuses, and none before it."""
-    ahead, crossed, old_book, old_bars, *bad = [index >= first for index in range(13)]
+    ahead, crossed, old_book, old_bars, closing, *bad = [index >= first for index in range(16)]
     market = snapshot(
         updated_at=NOON + timedelta(seconds=61 if ahead else 0),
         spread_percent=-0.1 if crossed else 0.004,
@@ -115,25 +115,30 @@ def violating(first: int) -> OpeningRequest:
     )
     orders = [OpenOrder("momentum_v1", "BTCUSDT", Side.BUY, "open")] if bad[0] else []
     return OpeningRequest(
-        strategy=strategy(exchange_minimum_amount=Decimal(1000 if bad[6] else 10)),
+        strategy=strategy(exchange_minimum_amount=Decimal(1000 if bad[8] else 10)),
         limits=GuardLimits(
             60.0,
             skip_if_open_order=True,
             opposite_orders_only=False,
             indicators_max_age_seconds=300.0,
-            balance_max_age_seconds=-1.0 if bad[4] else 60.0,
-            order_amount=400.0 if bad[7] else 600.0,
-            order_quantity=0.001 if bad[3] else 1.0,
+            balance_max_age_seconds=-1.0 if bad[6] else 60.0,
+            order_amount=400.0 if bad[9] else 600.0,
+            order_quantity=0.001 if bad[4] else 1.0,
+            contradiction_amount=100.0,
         ),
         snapshot=market,
         side=Side.BUY,
         amount=Decimal(500),
         position_amount=20_000.0 if bad[1] else 0.0,
         open_orders=orders,
-        tokens=0.0 if bad[8] else 1.0,
-        balance=Balance(400.0 if bad[5] else 600.0, NOON),
+        tokens=0.0 if bad[10] else 1.0,
+        balance=Balance(400.0 if bad[7] else 600.0, NOON),
         platform_position_amount=20_000.0 if bad[2] else 0.0,
         platform_limit_amount=10_000.0,
+        open_exits=int(closing),
+        book_amount=-500.0 if bad[3] else 0.0,
+        platform_is_known=True,
+        balance_is_unread=bad[5],
     )
 
 

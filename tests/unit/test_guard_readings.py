@@ -31,6 +31,7 @@ def halt(strategy_id: str | None, kind: HaltKind) -> Halt:
 
 
 AMOUNTS = st.floats(-20_000, 20_000)
+UNKNOWN = st.sampled_from([math.nan, math.inf])
 REQUESTS = st.builds(
     OpeningRequest,
     strategy=st.builds(strategy, exchange_minimum_amount=st.sampled_from([Decimal(10), Decimal(600)])),
@@ -44,6 +45,7 @@ REQUESTS = st.builds(
         balance_max_age_seconds=st.just(60.0),
         order_amount=st.sampled_from([math.inf, 500.0, 499.99]),
         order_quantity=st.sampled_from([math.inf, 0.01, 0.009]),
+        contradiction_amount=st.sampled_from([math.inf, 100.0]),
     ),
     snapshot=st.builds(
         lambda age, spread, crossed, quote, bar, jump: snapshot(
@@ -63,20 +65,25 @@ REQUESTS = st.builds(
     ),
     side=st.sampled_from(Side),
     amount=st.sampled_from([Decimal(500), Decimal("9.99")]),
-    position_amount=AMOUNTS,
+    position_amount=AMOUNTS | st.just(math.nan),
     open_orders=st.lists(st.builds(OpenOrder, st.just("a"), st.just("BTCUSDT"), st.sampled_from(Side), st.none())),
-    tokens=st.sampled_from([0.0, 0.99, 1.0, 5.0]),
-    platform_position_amount=AMOUNTS,
+    tokens=st.sampled_from([0.0, 0.99, 1.0, 5.0, math.nan]),
+    platform_position_amount=AMOUNTS | UNKNOWN,
     platform_limit_amount=st.sampled_from([10_000.0, float("inf")]),
     halts=st.lists(st.builds(halt, st.sampled_from([None, "momentum_v1", "b"]), st.sampled_from(KINDS)), max_size=2),
     balance=st.none()
     | st.builds(
         lambda available, age: Balance(available, NOON - timedelta(seconds=age)),
-        st.sampled_from([-1.0, 500.0, 500 / 0.95, 2000.0]),
-        st.sampled_from([-5, 0, 60, 61]),
+        st.sampled_from([-1.0, 500.0, 500 / 0.95, 2000.0, math.nan, math.inf]),
+        st.sampled_from([-61, -5, 0, 60, 61]),
     ),
     asked_amount=st.sampled_from([0.0, 1000.0]),
-    platform_quantity=st.sampled_from([0.0, 0.005, -0.005, 1.0]),
+    platform_quantity=st.sampled_from([0.0, 0.005, -0.005, 1.0, math.nan]),
+    under_way_amount=st.sampled_from([0.0, 9_000.0]),
+    open_exits=st.sampled_from([0, 0, 1]),
+    balance_is_unread=st.booleans(),
+    book_amount=AMOUNTS,
+    platform_is_known=st.booleans(),
 )
 
 
@@ -89,11 +96,15 @@ def passes(reading: GuardReading, request: OpeningRequest) -> bool:
         return reading.value >= reading.threshold
     if MEASURES[reading.guard][1] == "above":
         return reading.value > reading.threshold
-    before = {
-        ReasonCode.POSITION_LIMIT: request.position_amount,
-        ReasonCode.PLATFORM_POSITION_LIMIT: request.platform_position_amount,
-    }.get(reading.guard)
-    return reading.value <= reading.threshold or (before is not None and reading.value <= abs(before))
+    if reading.value <= reading.threshold:
+        return True
+    before, under_way = {
+        ReasonCode.POSITION_LIMIT: (request.position_amount, request.under_way_amount),
+        ReasonCode.PLATFORM_POSITION_LIMIT: (request.platform_position_amount, 0.0),
+    }.get(reading.guard, (0.0, 0.0))
+    change = request.side.sign * (float(request.amount) + under_way)
+    turns = before + change != 0 and (before + change > 0) is not (before > 0)
+    return reading.value <= abs(before) and not turns
 
 
 @given(REQUESTS)

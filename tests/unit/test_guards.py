@@ -1,5 +1,6 @@
 """Each guard of openings refuses for its own reason, with value and threshold."""
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -26,6 +27,7 @@ LIMITS = GuardLimits(
     order_amount=1000.0,
     order_quantity=0.045,
 )
+NO_ORDERS_LOOKED_AT = replace(LIMITS, skip_if_open_order=False)
 STOP = Halt(1, None, "manual", "fire", "http", {}, NOON)
 LOSS = Halt(2, "momentum_v1", "loss_limit", "lost", "service", {"loss": 120.5, "limit": 100.0}, NOON)
 OTHERS = Halt(3, "another", "loss_limit", "lost", "service", {"loss": 120.5, "limit": 100.0}, NOON)
@@ -109,6 +111,34 @@ def test_everything_in_order_passes() -> None:
         ),
         ({"amount": Decimal("9.99")}, Reason(ReasonCode.AMOUNT_BELOW_MINIMUM, 9.99, 10.0)),
         ({"tokens": 0.4}, Reason(ReasonCode.RATE_LIMITED, 0.4, 1.0)),
+        ({"open_exits": 1, "limits": NO_ORDERS_LOOKED_AT}, Reason(ReasonCode.ASSET_EXIT_OPEN, 1.0, 0.0)),
+        ({"under_way_amount": 9_501.0}, Reason(ReasonCode.POSITION_LIMIT, 10_001.0, 10_000.0)),
+        (
+            {"side": Side.SELL, "position_amount": 15_000.0, "amount": Decimal(25_001)},
+            Reason(ReasonCode.POSITION_LIMIT, 10_001.0, 10_000.0),
+        ),
+        (
+            {
+                "side": Side.SELL,
+                "platform_position_amount": 1600.0,
+                "amount": Decimal(2900),
+                "platform_limit_amount": 1e3,
+            },
+            Reason(ReasonCode.PLATFORM_POSITION_LIMIT, 1300.0, 1000.0),
+        ),
+        ({"balance_is_unread": True}, Reason(ReasonCode.BALANCE_UNKNOWN, 1.0, 0.0)),
+        ({"balance": Balance(1e9, NOON + timedelta(days=365))}, Reason(ReasonCode.BALANCE_STALE, 365 * 86_400.0, 60.0)),
+        # What is no number may not pass for one that is small enough.
+        ({"balance": Balance(math.nan, NOON)}, Reason(ReasonCode.BALANCE_UNKNOWN, 1.0, 0.0)),
+        ({"balance": Balance(math.inf, NOON)}, Reason(ReasonCode.BALANCE_UNKNOWN, 1.0, 0.0)),
+        ({"balance": Balance(1e9, NOON), "asked_amount": math.nan}, Reason(ReasonCode.BALANCE_TOO_LOW, None, 0.95e9)),
+        ({"position_amount": math.nan}, Reason(ReasonCode.POSITION_LIMIT, None, 10_000.0)),
+        (
+            {"platform_position_amount": math.nan, "platform_limit_amount": 1e3},
+            Reason(ReasonCode.PLATFORM_POSITION_LIMIT, None, 1000.0),
+        ),
+        ({"platform_quantity": math.nan}, Reason(ReasonCode.ORDER_MANAGER_POSITION_SIZE, None, 0.045)),
+        ({"tokens": math.nan}, Reason(ReasonCode.RATE_LIMITED, None, 1.0)),
     ],
 )
 def test_refusals(changes: dict[str, Any], expected: Reason) -> None:
@@ -127,6 +157,8 @@ def test_refusals(changes: dict[str, Any], expected: Reason) -> None:
         {"halts": (OTHERS,)},
         {"amount": Decimal(10)},
         {"tokens": 1.0},
+        {"under_way_amount": 9_500.0},
+        {"side": Side.SELL, "position_amount": 9_900.0, "amount": Decimal(900), "under_way_amount": 9_000.0},
     ],
 )
 def test_what_stands_at_its_border_passes(changes: dict[str, Any]) -> None:
@@ -154,3 +186,29 @@ def test_only_opposite_orders_count_when_set_so() -> None:
 def test_open_orders_do_not_count_when_switched_off() -> None:
     limits = GuardLimits(60.0, skip_if_open_order=False, opposite_orders_only=False)
     assert refuse_opening(request(limits=limits, open_orders=(order(Side.SELL),))) is None
+
+
+@pytest.mark.parametrize(
+    ("book", "table", "contradicts"),
+    [
+        (5_000.0, -5_000.0, True),
+        (5_000.0, 0.0, True),
+        (5_000.0, 499.0, True),
+        (5_000.0, 501.0, False),
+        (5_000.0, 10_000.0, False),
+        (-5_000.0, -10_000.0, False),
+        (-5_000.0, 10_000.0, True),
+        (100.0, 0.0, False),
+        (100.1, 0.0, True),
+        (0.0, -5_000.0, False),
+    ],
+)
+def test_a_table_that_denies_our_position_is_a_contradiction_and_one_that_counts_it_twice_is_none(
+    book: float, table: float, contradicts: bool
+) -> None:
+    looked_at = replace(LIMITS, contradiction_amount=100.0, order_amount=math.inf)
+    asked = request(limits=looked_at, book_amount=book, platform_position_amount=table, platform_is_known=True)
+    expected = Reason(ReasonCode.PLATFORM_CONTRADICTS_BOOK, abs(book), 100.0) if contradicts else None
+    assert refuse_opening(asked) == expected
+    assert refuse_opening(replace(asked, platform_is_known=False)) is None, "there is no table"
+    assert refuse_opening(replace(asked, limits=replace(looked_at, contradiction_amount=math.inf))) is None

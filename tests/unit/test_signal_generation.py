@@ -64,7 +64,7 @@ class FakeStore:
     async def foreign_orders(self) -> Sequence[OpenOrder]:
         return ()
 
-    async def shared_positions(self) -> Mapping[str, float]:
+    async def shared_positions(self) -> Mapping[str, float] | None:
         return {}
 
     async def execution_statistics(self) -> Mapping[tuple[str, str], Any]:

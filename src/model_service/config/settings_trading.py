@@ -93,6 +93,12 @@ class TradingSettings(PlatformSettings):
         description="Largest sum of all positions, long or short, of every strategy and asset, quote currency; "
         "openings under way count. Unset: no limit.",
     )
+    platform_position_tolerance_amount: float = Field(
+        100.0,
+        ge=0,
+        description="Where our own ledger has a position over this in an asset, quote currency, and the platform's "
+        "table none or the opposite, nothing is opened there; no effect without that table. inf: not looked at.",
+    )
     signal_conflict_window_seconds: float = Field(
         10.0,
         ge=0,

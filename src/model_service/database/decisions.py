@@ -52,10 +52,13 @@ OPEN_LOTS = """
 """
 
 OPEN_ORDERS = """
-    SELECT strategy_id, asset, side, intent, CASE WHEN intent = 'exit' THEN greatest(0, amount / price - coalesce(
-               (SELECT sum(quantity) FROM model_service.fills WHERE fills.signal_id = trading_signals.signal_id), 0)
-           ) END AS quantity
-    FROM model_service.trading_signals
+    SELECT strategy_id, asset, side, intent,
+           CASE WHEN intent = 'exit' THEN greatest(0, amount / price - filled.quantity) END AS quantity,
+           greatest(0, amount - filled.value) AS amount
+    FROM model_service.trading_signals CROSS JOIN LATERAL (
+        SELECT coalesce(sum(fills.quantity), 0) AS quantity, coalesce(sum(fills.quantity * fills.price), 0) AS value
+        FROM model_service.fills WHERE fills.signal_id = trading_signals.signal_id
+    ) AS filled
     WHERE status IN ('pending', 'sending', 'published')
       AND (order_state IS NULL OR order_state IN ('pending', 'partially_filled'))
       AND decided_at > $1
@@ -145,7 +148,9 @@ class PostgresDecisionStore:
         """Orders of our own signals that may still fill."""
         rows = await self._database.fetch(OPEN_ORDERS, now - ORDER_TIMEOUT)
         return [
-            OpenOrder(row["strategy_id"], row["asset"], Side(row["side"]), row["intent"], row["quantity"])
+            OpenOrder(
+                row["strategy_id"], row["asset"], Side(row["side"]), row["intent"], row["quantity"], row["amount"]
+            )
             for row in rows
         ]
 
@@ -153,9 +158,9 @@ class PostgresDecisionStore:
         """Open orders of the shared table that are not ours. Raises PlatformUnreadable after a second."""
         return [] if self._shared is None else await _in_time(self._shared.open_orders())
 
-    async def shared_positions(self) -> Mapping[str, float]:
-        """Signed base units by asset as the platform's table has them. Raises PlatformUnreadable after a second."""
-        return {} if self._shared is None else await _in_time(self._shared.positions())
+    async def shared_positions(self) -> Mapping[str, float] | None:
+        """As the platform's table has them; None where there is none. Raises PlatformUnreadable after a second."""
+        return None if self._shared is None else await _in_time(self._shared.positions())
 
     async def execution_statistics(self) -> Mapping[PositionKey, ExecutionStatistics]:
         """Of the newest 500 orders that came to an end."""

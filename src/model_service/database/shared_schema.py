@@ -51,11 +51,12 @@ class SharedUse:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a use is switched off, and what to do about it."""
+    """Why a use is switched off, and what to do about it; `is_absent`: there is no such table at all."""
 
     reason: str
     columns: tuple[str, ...]
     hint: str
+    is_absent: bool = False
 
 
 class SharedSchema:
@@ -76,6 +77,11 @@ class SharedSchema:
     def notices(self) -> tuple[str, ...]:
         """What is switched off and why, one sentence each; without addresses and names of roles."""
         return tuple(f"{name} is switched off: {fault.reason}" for name, fault in sorted(self._faults.items()))
+
+    def has_table(self, use: SharedUse) -> bool:
+        """Whether the table of a use was there at the last look, readable or not."""
+        fault = self._faults.get(use.name)
+        return fault is None or not fault.is_absent
 
     async def check(self) -> None:
         """Look at tables and columns, and log what has changed. Raises DatabaseUnavailable."""
@@ -111,7 +117,7 @@ class SharedSchema:
         missing = tuple(column for column in use.columns if column not in readable)
         hidden = tuple(column for column in use.columns if not readable.get(column, True))
         if not readable:
-            return Fault(f"there is no table {table}", (), f"{MEND} {WITHOUT}")
+            return Fault(f"there is no table {table}", (), f"{MEND} {WITHOUT}", is_absent=True)
         if missing:
             return Fault(f"{table} has no {_columns(missing)}", missing, f"Let its owner add it. {MEND}")
         if hidden:

@@ -5,11 +5,11 @@ CONTRACTS 0, 3.2, 3.6 and 3.8.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
-
-import asyncpg
 
 from model_service.contracts.order_rows import ORDER_COLUMNS
 from model_service.contracts.types import Side
@@ -60,7 +60,8 @@ QUOTE_BALANCE = SharedUse(
     "account_balances",
     ("coin", "available_balance", "received_at"),
     """
-    SELECT available_balance::float8 AS available, received_at AT TIME ZONE 'UTC' AS received_at
+    SELECT available_balance::float8 AS available, received_at AT TIME ZONE 'UTC' AS received_at,
+           isfinite(received_at) AS is_dated
     FROM {schema}.account_balances WHERE coin = $1 ORDER BY account_balances.received_at DESC LIMIT 1
     """,
     (QUOTE_COIN,),
@@ -70,11 +71,15 @@ MARGIN_BALANCE = SharedUse(
     "account_margin_balances",
     ("total_available_balance", "received_at"),
     """
-    SELECT total_available_balance::float8 AS available, received_at AT TIME ZONE 'UTC' AS received_at
+    SELECT total_available_balance::float8 AS available, received_at AT TIME ZONE 'UTC' AS received_at,
+           isfinite(received_at) AS is_dated
     FROM {schema}.account_margin_balances ORDER BY account_margin_balances.received_at DESC LIMIT 1
     """,
 )
 USES = (ORDERS_OF_SIGNALS, SIGNALS_WITH_ORDERS, FOREIGN_OPEN_ORDERS, POSITIONS, QUOTE_BALANCE, MARGIN_BALANCE)
+
+UNREAD = Balance(math.nan, datetime.min.replace(tzinfo=UTC))
+"""Stands for a balance that is there and cannot be read."""
 
 
 class SharedTables:
@@ -88,17 +93,37 @@ class SharedTables:
         rows = await self.schema.rows(FOREIGN_OPEN_ORDERS) or []
         return [OpenOrder(None, row["asset"], Side(row["side"]), None) for row in rows]
 
-    async def positions(self) -> dict[str, float]:
-        """Signed base units by asset, as position-manager and order-manager have counted them (often twice)."""
-        rows = await self.schema.rows(POSITIONS) or []
-        return {row["asset"]: row["size"] for row in rows if row["size"] is not None}
+    async def positions(self) -> dict[str, float] | None:
+        """Signed base units by asset, as position-manager and order-manager have counted them (often twice).
+
+        NaN where nobody can say how many; None where there is no such table, or where it cannot be read.
+        """
+        rows = await self.schema.rows(POSITIONS)
+        return None if rows is None else {row["asset"]: row["size"] for row in rows if row["size"] is not None}
 
     async def balances(self) -> Balances:
-        """The newest balances; None where there is no row, or where it cannot be read."""
+        """The newest balances; None where there is no row or no table, `unread` where there is and it says nothing."""
+        quote = await self._balance(QUOTE_BALANCE, QUOTE_COIN)
+        margin = await self._balance(MARGIN_BALANCE)
+        found = {Side.BUY: quote, Side.SELL: margin}
         return Balances(
-            quote=_balance(await self.schema.rows(QUOTE_BALANCE, QUOTE_COIN)),
-            margin=_balance(await self.schema.rows(MARGIN_BALANCE)),
+            quote=None if quote is UNREAD else quote,
+            margin=None if margin is UNREAD else margin,
+            unread=frozenset(side for side, one in found.items() if one is UNREAD),
         )
+
+    async def _balance(self, use: SharedUse, *arguments: object) -> Balance | None:
+        rows = await self.schema.rows(use, *arguments)
+        if rows is None:
+            return UNREAD if self.schema.has_table(use) else None
+        known = [row for row in rows if row["available"] is not None and row["received_at"] is not None]
+        if not known:
+            return None
+        row = known[0]
+        # PostgreSQL takes NaN for an amount, and infinity for an amount and a time.
+        if not row["is_dated"] or not math.isfinite(row["available"]):
+            return UNREAD
+        return Balance(row["available"], row["received_at"])
 
     async def orders_of(self, signal_ids: Sequence[UUID]) -> list[dict[str, Any]] | None:
         """Rows of all orders of the signals, oldest first, with ORDER_COLUMNS; None where they cannot be read."""
@@ -109,8 +134,3 @@ class SharedTables:
         """Those of the signals that have an order; None where that cannot be read."""
         rows = await self.schema.rows(SIGNALS_WITH_ORDERS, list(signal_ids))
         return None if rows is None else {row["signal_id"] for row in rows}
-
-
-def _balance(rows: list[asyncpg.Record] | None) -> Balance | None:
-    known = [row for row in rows or () if row["available"] is not None and row["received_at"] is not None]
-    return Balance(known[0]["available"], known[0]["received_at"]) if known else None

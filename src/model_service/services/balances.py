@@ -24,16 +24,21 @@ class Balance:
     received_at: datetime
 
     def age_seconds(self, now: datetime) -> float:
-        """How old it is; a clock that lies behind makes it no younger than now."""
-        return max(0.0, (now - self.received_at).total_seconds())
+        """How far its time lies from `now`, either way: how old it is cannot be told of one that lies ahead."""
+        return abs((now - self.received_at).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
 class Balances:
-    """What order-manager holds an order against; None where there is no row, which allows it."""
+    """What order-manager holds an order against; None where there is no row, which allows it.
+
+    Attributes:
+        unread: sides of which the table is there, and what it says cannot be read: that allows nothing.
+    """
 
     quote: Balance | None = None
     margin: Balance | None = None
+    unread: frozenset[Side] = frozenset()
 
     def of(self, side: Side) -> Balance | None:
         """The quote currency for a buy, the margin for a sell."""
@@ -52,6 +57,7 @@ class BalanceReader:
         self._known = Balances()
         self._read_at: datetime | None = None
         self._is_slow = False
+        self._has_read = False
 
     def read_anew(self) -> None:
         """Let the next look read, since the tables have just been written."""
@@ -63,8 +69,11 @@ class BalanceReader:
             try:
                 async with asyncio.timeout(READ_SECONDS):
                     self._known = await self._read()
+                self._has_read = True
                 self._is_slow = False
             except TimeoutError:
+                if not self._has_read:
+                    self._known = Balances(unread=frozenset(Side))
                 if not self._is_slow:
                     log.warning("balances_slow", seconds=READ_SECONDS)
                 self._is_slow = True

@@ -50,7 +50,7 @@ class DecisionPass:
     lots: Mapping[PositionKey, Sequence[Lot]]
     orders: Sequence[OpenOrder]
     exit_states: Mapping[PositionKey, ExitState]
-    platform_positions: Mapping[str, float] = field(default_factory=dict)
+    platform_positions: Mapping[str, float] | None = None
     conditions: Conditions | None = None
     signals: list[DecidedSignal] = field(default_factory=list)
     nones: list[NoneDraw] = field(default_factory=list)
@@ -80,12 +80,36 @@ class DecisionPass:
         """Open orders of the strategy on the asset, and those of which nobody knows whose they are."""
         return [order for order in self._orders_by_asset.get(asset, ()) if order.strategy_id in (None, strategy_id)]
 
+    def exits_of(self, asset: str) -> int:
+        """Orders of any strategy that close a position in the asset: open ones, and those of this pass."""
+        is_open = sum(order.intent == "exit" for order in self._orders_by_asset.get(asset, ()))
+        return is_open + sum(one.intent == "exit" and one.signal.asset == asset for one in self.signals)
+
+    def book_quantity(self, asset: str) -> float:
+        """Signed base units that all strategies hold of the asset."""
+        return self._book.get(asset, 0.0)
+
+    def asked_of_balance(self, side: Side) -> float:
+        """Quote currency that openings of the side ask for: those under way, of every strategy, and of this pass."""
+        return self._under_way[side] + float(self.asked[side])
+
     def market_features(self, asset: str) -> Vector:
         """Of the asset's snapshot; worked out once for all strategies."""
         found = self._features_by_asset.get(asset)
         if found is None:
             found = self._features_by_asset[asset] = market_features(self.snapshots[asset])
         return found
+
+    @cached_property
+    def _book(self) -> Mapping[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        for (_, asset), lots in self.lots.items():
+            found[asset] += float(sum((lot.side.sign * lot.remaining_quantity for lot in lots), Decimal(0)))
+        return found
+
+    @cached_property
+    def _under_way(self) -> Mapping[Side, float]:
+        return {side: under_way_amount(self.orders, side) for side in Side}
 
     @cached_property
     def _orders_by_asset(self) -> Mapping[str, Sequence[OpenOrder]]:
@@ -97,3 +121,9 @@ class DecisionPass:
     @cached_property
     def _features_by_asset(self) -> dict[str, Vector]:
         return {}
+
+
+def under_way_amount(orders: Sequence[OpenOrder], side: Side) -> float:
+    """Quote currency of our own openings of the side that may still fill; nobody knows how much others ask for."""
+    amounts = (order.amount for order in orders if order.side is side and order.intent in ("open", "reduce"))
+    return float(sum((amount for amount in amounts if amount is not None), Decimal(0)))

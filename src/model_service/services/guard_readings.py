@@ -14,7 +14,14 @@ from typing import Literal
 
 from model_service.market.snapshot import MarketSnapshot, PriceJump
 from model_service.policies.reasons import ReasonCode
-from model_service.services.guards import OpeningRequest, age_seconds, heard_seconds, order_minimum, spread_read
+from model_service.services.guards import (
+    OpeningRequest,
+    age_seconds,
+    heard_seconds,
+    is_balance_unknown,
+    order_minimum,
+    spread_read,
+)
 from model_service.services.halts import Halt, held
 
 Comparison = Literal["at_most", "at_least", "above"]
@@ -38,12 +45,18 @@ MEASURES: Mapping[str, tuple[str, Comparison]] = {
     ReasonCode.BOOK_INVALID: ("spread, percent", "above"),
     ReasonCode.BOOK_STALE: ("age of the book, seconds", "at_most"),
     ReasonCode.INDICATORS_STALE: ("age of the newest closed bar, seconds", "at_most"),
+    ReasonCode.ASSET_EXIT_OPEN: ("open orders of any strategy that close a position in the asset", "at_most"),
     ReasonCode.OPEN_ORDER: ("open orders of the asset that count", "at_most"),
-    ReasonCode.POSITION_LIMIT: ("the strategy's position after it, quote currency", "at_most"),
+    ReasonCode.POSITION_LIMIT: ("the strategy's position after it and what is under way, quote currency", "at_most"),
     ReasonCode.PLATFORM_POSITION_LIMIT: ("the platform's position after it, quote currency", "at_most"),
+    ReasonCode.PLATFORM_CONTRADICTS_BOOK: (
+        "our position that the platform's table denies, quote currency",
+        "at_most",
+    ),
     ReasonCode.ORDER_MANAGER_POSITION_SIZE: ("order, or the position that it enlarges, base units", "at_most"),
-    ReasonCode.BALANCE_STALE: ("age of the balance, seconds", "at_most"),
-    ReasonCode.BALANCE_TOO_LOW: ("asked of the balance in this pass, quote currency", "at_most"),
+    ReasonCode.BALANCE_UNKNOWN: ("balances that are there and cannot be read", "at_most"),
+    ReasonCode.BALANCE_STALE: ("between the balance and our clock, seconds", "at_most"),
+    ReasonCode.BALANCE_TOO_LOW: ("asked of the balance in this pass and under way, quote currency", "at_most"),
     ReasonCode.AMOUNT_BELOW_MINIMUM: ("amount, quote currency", "at_least"),
     ReasonCode.ORDER_MANAGER_AMOUNT: ("amount, quote currency", "at_most"),
     ReasonCode.RATE_LIMITED: ("signals that the rate limit had left", "at_least"),
@@ -58,7 +71,6 @@ def guard_readings(request: OpeningRequest) -> tuple[GuardReading, ...]:
     """What every guard looks at, in the order in which they are asked, whether they pass or not."""
     strategy, limits, snapshot = request.strategy, request.limits, request.snapshot
     age = age_seconds(snapshot, snapshot.updated_at)
-    change = request.side.sign * float(request.amount)
     balance, name = request.balance, strategy.strategy_id
     counted = [
         order for order in request.open_orders if not limits.opposite_orders_only or order.side is request.side.opposite
@@ -74,16 +86,21 @@ def guard_readings(request: OpeningRequest) -> tuple[GuardReading, ...]:
         _reading(ReasonCode.BOOK_INVALID, spread_read(snapshot), 0.0),
         _age_reading(ReasonCode.BOOK_STALE, snapshot, snapshot.quote_at, limits.market_data_max_age_seconds),
         _age_reading(ReasonCode.INDICATORS_STALE, snapshot, snapshot.bars_until, limits.indicators_max_age_seconds),
+        _reading(ReasonCode.ASSET_EXIT_OPEN, float(request.open_exits), 0.0),
         _reading(ReasonCode.OPEN_ORDER, float(len(counted)), 0.0 if limits.skip_if_open_order else None),
         _reading(
-            ReasonCode.POSITION_LIMIT, abs(request.position_amount + change), float(strategy.maximum_position_amount)
+            ReasonCode.POSITION_LIMIT,
+            abs(request.reached_amount(request.position_amount, request.under_way_amount)),
+            float(strategy.maximum_position_amount),
         ),
         _reading(
             ReasonCode.PLATFORM_POSITION_LIMIT,
-            abs(request.platform_position_amount + change),
+            abs(request.reached_amount(request.platform_position_amount)),
             request.platform_limit_amount,
         ),
+        _reading(ReasonCode.PLATFORM_CONTRADICTS_BOOK, request.contradicted_amount, limits.contradiction_amount),
         _reading(ReasonCode.ORDER_MANAGER_POSITION_SIZE, request.reached_quantity, limits.order_quantity),
+        _reading(ReasonCode.BALANCE_UNKNOWN, float(is_balance_unknown(request)), 0.0),
         _reading(
             ReasonCode.BALANCE_STALE,
             None if balance is None else balance.age_seconds(snapshot.at),

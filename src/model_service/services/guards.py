@@ -32,6 +32,7 @@ class GuardLimits:
         balance_share: of the available balance, that openings may ask for.
         order_amount: quote currency to which order-manager cuts an order.
         order_quantity: base units that order-manager takes at most.
+        contradiction_amount: quote currency of our own position, of which the platform's table has to know.
     """
 
     market_data_max_age_seconds: float
@@ -42,6 +43,11 @@ class GuardLimits:
     balance_max_age_seconds: float = math.inf
     order_amount: float = math.inf
     order_quantity: float = math.inf
+    contradiction_amount: float = math.inf
+
+
+LEAST_SHARE_IN_TABLE = 0.1
+"""Of our position, that the platform's table has to have on the same side; it counts fills twice, never less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,13 @@ class OpeningRequest:
         tokens: what the rate limit has left.
         halts: that hold now, for this strategy or another.
         balance: what the side is paid from; None where there is no row of it, or no such table.
-        asked_amount: quote currency that earlier openings of the same pass ask of it.
+        asked_amount: quote currency that earlier openings of the same pass, and those under way, ask of it.
         platform_quantity: signed base units in the platform's own table.
+        under_way_amount: quote currency of the strategy's own openings of this side that may still fill.
+        open_exits: orders of any strategy that close a position in the asset.
+        balance_is_unread: there is a balance for the side, and it cannot be read.
+        book_amount: signed quote value of what all strategies hold of the asset by our own ledger.
+        platform_is_known: whether the platform has a table of positions.
     """
 
     strategy: StrategyDefinition
@@ -75,6 +86,23 @@ class OpeningRequest:
     balance: Balance | None = None
     asked_amount: float = 0.0
     platform_quantity: float = 0.0
+    under_way_amount: float = 0.0
+    open_exits: int = 0
+    balance_is_unread: bool = False
+    book_amount: float = 0.0
+    platform_is_known: bool = False
+
+    def reached_amount(self, before: float, under_way: float = 0.0) -> float:
+        """Signed quote value of a position when this opening, and those under way on its side, are filled."""
+        return before + self.side.sign * (under_way + float(self.amount))
+
+    @property
+    def contradicted_amount(self) -> float:
+        """Quote value of our own position where the platform's table has none, or the opposite; else 0."""
+        if not self.platform_is_known:
+            return 0.0
+        confirmed = self.platform_position_amount * math.copysign(1.0, self.book_amount)
+        return 0.0 if confirmed >= LEAST_SHARE_IN_TABLE * abs(self.book_amount) else abs(self.book_amount)
 
     @property
     def order_quantity(self) -> float:
@@ -85,7 +113,9 @@ class OpeningRequest:
     def reached_quantity(self) -> float:
         """Base units that order-manager holds against its limit: of the order, or of the position that it enlarges."""
         after = abs(self.platform_quantity + self.side.sign * self.order_quantity)
-        return max(self.order_quantity, after) if after > abs(self.platform_quantity) else self.order_quantity
+        if after <= abs(self.platform_quantity) or after <= self.order_quantity:
+            return self.order_quantity
+        return after  # also where it is unknown (NaN)
 
 
 def refuse_opening(request: OpeningRequest) -> Reason | None:
@@ -122,7 +152,7 @@ def _stale(snapshot: MarketSnapshot, max_age_seconds: float) -> Reason | None:
     age = heard_seconds(snapshot)
     if age is None or not math.isfinite(snapshot.price):
         return Reason(ReasonCode.MARKET_DATA_MISSING)
-    return Reason(ReasonCode.MARKET_DATA_STALE, age, max_age_seconds) if age > max_age_seconds else None
+    return None if age <= max_age_seconds else Reason(ReasonCode.MARKET_DATA_STALE, age, max_age_seconds)
 
 
 def _jumped(snapshot: MarketSnapshot) -> Reason | None:
@@ -186,6 +216,11 @@ def _fresh_indicators(request: OpeningRequest) -> Reason | None:
     return Reason(ReasonCode.INDICATORS_STALE, age, limit) if age is not None and age > limit else None
 
 
+def _no_open_exit(request: OpeningRequest) -> Reason | None:
+    # order-manager cancels an asset's pending orders when a new signal comes, of whichever strategy it is.
+    return Reason(ReasonCode.ASSET_EXIT_OPEN, float(request.open_exits), 0.0) if request.open_exits else None
+
+
 def _no_open_order(request: OpeningRequest) -> Reason | None:
     if not request.limits.skip_if_open_order:
         return None
@@ -198,38 +233,63 @@ def _no_open_order(request: OpeningRequest) -> Reason | None:
 
 
 def _within_position_limit(request: OpeningRequest) -> Reason | None:
-    limit = float(request.strategy.maximum_position_amount)
-    return _over(request, request.position_amount, limit, ReasonCode.POSITION_LIMIT)
+    before, limit = request.position_amount, float(request.strategy.maximum_position_amount)
+    after = request.reached_amount(before, request.under_way_amount)
+    return _over(before, after, limit, ReasonCode.POSITION_LIMIT)
 
 
 def _within_platform_position_limit(request: OpeningRequest) -> Reason | None:
     # The table often counts twice (CONTRACTS 0.11), so it may refuse too early; it never lets more through.
-    limit = request.platform_limit_amount
-    return _over(request, request.platform_position_amount, limit, ReasonCode.PLATFORM_POSITION_LIMIT)
+    before, limit = request.platform_position_amount, request.platform_limit_amount
+    return _over(before, request.reached_amount(before), limit, ReasonCode.PLATFORM_POSITION_LIMIT)
 
 
-def _over(request: OpeningRequest, before: float, limit: float, code: ReasonCode) -> Reason | None:
-    after = before + request.side.sign * float(request.amount)
-    return Reason(code, abs(after), limit) if abs(after) > limit and abs(after) > abs(before) else None
+def _over(before: float, after: float, limit: float, code: ReasonCode) -> Reason | None:
+    if math.isinf(limit) or abs(after) <= limit or is_reduced(before, after):
+        return None
+    return Reason(code, _finite(abs(after)), limit)
+
+
+def is_reduced(before: float, after: float) -> bool:
+    """Whether a position shrinks, and does not turn into one of the other side."""
+    return abs(after) <= abs(before) and before * after >= 0.0
+
+
+def _no_contradiction(request: OpeningRequest) -> Reason | None:
+    amount, limit = request.contradicted_amount, request.limits.contradiction_amount
+    if math.isinf(limit) or amount <= limit:
+        return None
+    return Reason(ReasonCode.PLATFORM_CONTRADICTS_BOOK, _finite(amount), limit)
 
 
 def _within_order_manager_position(request: OpeningRequest) -> Reason | None:
     limit, quantity = request.limits.order_quantity, request.reached_quantity
-    return Reason(ReasonCode.ORDER_MANAGER_POSITION_SIZE, quantity, limit) if quantity > limit else None
+    if math.isinf(limit) or quantity <= limit:
+        return None
+    return Reason(ReasonCode.ORDER_MANAGER_POSITION_SIZE, _finite(quantity), limit)
+
+
+def _known_balance(request: OpeningRequest) -> Reason | None:
+    return Reason(ReasonCode.BALANCE_UNKNOWN, 1.0, 0.0) if is_balance_unknown(request) else None
+
+
+def is_balance_unknown(request: OpeningRequest) -> bool:
+    """Whether there is a balance and nobody can say how much it is."""
+    return request.balance_is_unread or (request.balance is not None and not math.isfinite(request.balance.available))
 
 
 def _fresh_balance(request: OpeningRequest) -> Reason | None:
     if request.balance is None:
         return None
     age, limit = request.balance.age_seconds(request.snapshot.at), request.limits.balance_max_age_seconds
-    return Reason(ReasonCode.BALANCE_STALE, age, limit) if age > limit else None
+    return None if age <= limit else Reason(ReasonCode.BALANCE_STALE, age, limit)
 
 
 def _within_balance(request: OpeningRequest) -> Reason | None:
     if request.balance is None:
         return None
     asked, free = request.asked_amount + float(request.amount), request.limits.balance_share * request.balance.available
-    return Reason(ReasonCode.BALANCE_TOO_LOW, asked, free) if asked > free else None
+    return None if asked <= free else Reason(ReasonCode.BALANCE_TOO_LOW, _finite(asked), _finite(free))
 
 
 def order_minimum(request: OpeningRequest) -> Decimal:
@@ -246,11 +306,16 @@ def _amount_above_minimum(request: OpeningRequest) -> Reason | None:
 
 def _within_order_manager_amount(request: OpeningRequest) -> Reason | None:
     limit, amount = request.limits.order_amount, float(request.amount)
-    return Reason(ReasonCode.ORDER_MANAGER_AMOUNT, amount, limit) if amount > limit else None
+    return None if amount <= limit else Reason(ReasonCode.ORDER_MANAGER_AMOUNT, _finite(amount), limit)
 
 
 def _within_rate_limit(request: OpeningRequest) -> Reason | None:
-    return Reason(ReasonCode.RATE_LIMITED, request.tokens, 1.0) if request.tokens < 1.0 else None
+    return None if request.tokens >= 1.0 else Reason(ReasonCode.RATE_LIMITED, _finite(request.tokens), 1.0)
+
+
+def _finite(number: float) -> float | None:
+    """A number that is none has to refuse as an unknown one; hence every guard asks whether it may pass."""
+    return number if math.isfinite(number) else None
 
 
 OPENING_GUARDS: tuple[Callable[[OpeningRequest], Reason | None], ...] = (
@@ -262,10 +327,13 @@ OPENING_GUARDS: tuple[Callable[[OpeningRequest], Reason | None], ...] = (
     _valid_book,
     _fresh_book,
     _fresh_indicators,
+    _no_open_exit,
     _no_open_order,
     _within_position_limit,
     _within_platform_position_limit,
+    _no_contradiction,
     _within_order_manager_position,
+    _known_balance,
     _fresh_balance,
     _within_balance,
     _amount_above_minimum,

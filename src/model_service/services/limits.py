@@ -25,6 +25,7 @@ def generation_limits(settings: Settings, seed: str) -> GenerationLimits:
             balance_max_age_seconds=settings.balance_data_max_age_seconds,
             order_amount=_or_infinite(largest.amount),
             order_quantity=_or_infinite(largest.quantity),
+            contradiction_amount=settings.platform_position_tolerance_amount,
         ),
         tick_seconds=settings.trading_decision_interval_seconds,
         expiry_seconds=settings.signal_expiry_seconds,

@@ -16,7 +16,7 @@ from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.conditions import Conditions
 from model_service.services.decision import amounts_of, draw
 from model_service.services.decision_evidence import deciding_settings, decision_evidence
-from model_service.services.decision_pass import DecisionPass, GenerationLimits
+from model_service.services.decision_pass import DecisionPass, GenerationLimits, under_way_amount
 from model_service.services.guard_readings import guard_readings
 from model_service.services.guards import OpeningRequest, halted, refuse_opening
 from model_service.services.modes import Modes
@@ -109,6 +109,7 @@ class Openings:
         """What the guards look at, for each side."""
         conditions = decided.conditions or Conditions()
         tokens = self._bucket(tick.strategy.strategy_id).available(tick.now)
+        asset, price = tick.snapshot.asset, tick.snapshot.price
         return {
             side: OpeningRequest(
                 strategy=tick.strategy,
@@ -119,12 +120,17 @@ class Openings:
                 position_amount=position,
                 open_orders=tick.orders,
                 tokens=tokens,
-                platform_position_amount=tick.platform_position * tick.snapshot.price,
-                platform_limit_amount=decided.position_limits[tick.snapshot.asset],
+                platform_position_amount=tick.platform_position * price,
+                platform_limit_amount=decided.position_limits[asset],
                 halts=conditions.halts,
                 balance=conditions.balances.of(side),
-                asked_amount=float(decided.asked[side]),
+                asked_amount=decided.asked_of_balance(side),
                 platform_quantity=tick.platform_position,
+                under_way_amount=under_way_amount(tick.orders, side),
+                open_exits=decided.exits_of(asset),
+                balance_is_unread=side in conditions.balances.unread,
+                book_amount=decided.book_quantity(asset) * price,
+                platform_is_known=decided.platform_positions is not None,
             )
             for side in Side
         }

@@ -95,7 +95,8 @@ class RefusedOpening:
 class OpenOrder:
     """An order that may still fill: of one of our signals, or (strategy None) seen in the shared table.
 
-    `quantity`, base units that an exit may still close, is None where it is unknown.
+    `quantity`, base units that an exit may still close, is None where it is unknown; so is `amount`, quote currency
+    that may still fill.
     """
 
     strategy_id: str | None
@@ -103,6 +104,7 @@ class OpenOrder:
     side: Side
     intent: Intent | None
     quantity: Decimal | None = None
+    amount: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,8 @@ class DecisionStore(Protocol):
         """
         ...
 
-    async def shared_positions(self) -> Mapping[str, float]:
-        """Signed base units by asset as the platform's own table has them; empty where there is none.
+    async def shared_positions(self) -> Mapping[str, float] | None:
+        """Signed base units by asset as the platform's own table has them; None where there is none.
 
         Raises PlatformUnreadable after a short time.
         """

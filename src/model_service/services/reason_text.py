@@ -139,6 +139,20 @@ def _platform_position(value: Number, threshold: Number) -> str:
     )
 
 
+def _contradiction(value: Number, threshold: Number) -> str:
+    return (
+        f"our own ledger has a position of {_n(value)} in quote currency in the asset, of which the platform's table "
+        f"has nothing, or the opposite; {_n(threshold)} may differ. Find out which of them is right"
+    )
+
+
+def _asset_exit(value: Number, _threshold: Number) -> str:
+    return (
+        f"{_n(value)} orders that close a position in the asset are open, of this strategy or another; order-manager "
+        "would cancel them for a new signal"
+    )
+
+
 def _minimum(value: Number, threshold: Number) -> str:
     return f"the amount would have been {_n(value)} in quote currency; the exchange takes {_n(threshold)} or more"
 
@@ -162,7 +176,7 @@ def _order_quantity(value: Number, threshold: Number) -> str:
 
 
 def _balance_age(value: Number, threshold: Number) -> str:
-    return f"the newest balance was {_n(value, ',.1f')} s old; at most {_n(threshold)} s are allowed"
+    return f"the newest balance was {_n(value, ',.1f')} s away from our clock; at most {_n(threshold)} s are allowed"
 
 
 def _balance(value: Number, threshold: Number) -> str:
@@ -207,6 +221,9 @@ TEXTS: Mapping[str, ReasonText] = {
     ReasonCode.LOSS_LIMIT: ReasonText(_loss, "TRADING_DAILY_LOSS_LIMIT_AMOUNT"),
     ReasonCode.PLATFORM_UNREADABLE: ReasonText(_unread, "TRADING_ORDER_LOOKUP_ENABLED"),
     ReasonCode.ORDER_MANAGER_POSITION_SIZE: ReasonText(_order_quantity, "ORDERMANAGER_MAX_POSITION_SIZE"),
+    ReasonCode.BALANCE_UNKNOWN: ReasonText(
+        _always("the platform's table of balances is there, and what it says cannot be read; the log names the fault")
+    ),
     ReasonCode.BALANCE_STALE: ReasonText(_balance_age, "BALANCE_DATA_MAX_AGE_SECONDS"),
     ReasonCode.BALANCE_TOO_LOW: ReasonText(_balance, "BALANCE_ADAPTATION_SAFETY_MARGIN"),
     ReasonCode.ORDER_MANAGER_AMOUNT: ReasonText(_order_amount, "ORDERMANAGER_MAX_EXPOSURE"),
@@ -229,9 +246,11 @@ TEXTS: Mapping[str, ReasonText] = {
     ReasonCode.MODEL_ABSTAINS: ReasonText(_abstains, "MODEL_ACTION_THRESHOLD"),
     ReasonCode.STAKE_BELOW_MINIMUM: ReasonText(_stake, "MODEL_KELLY_FRACTION"),
     ReasonCode.NOT_DRAWN: ReasonText(_not_drawn, "WARMUP_SIGNAL_FREQUENCY"),
+    ReasonCode.ASSET_EXIT_OPEN: ReasonText(_asset_exit),
     ReasonCode.OPEN_ORDER: ReasonText(_open_order, "SIGNAL_GENERATION_SKIP_IF_OPEN_ORDER"),
     ReasonCode.POSITION_LIMIT: ReasonText(_position, "TRADING_MAX_POSITION_AMOUNT"),
     ReasonCode.PLATFORM_POSITION_LIMIT: ReasonText(_platform_position, "TRADING_MAX_POSITION_AMOUNT"),
+    ReasonCode.PLATFORM_CONTRADICTS_BOOK: ReasonText(_contradiction, "PLATFORM_POSITION_TOLERANCE_AMOUNT"),
     ReasonCode.AMOUNT_BELOW_MINIMUM: ReasonText(_minimum, "TRADING_MIN_ORDER_AMOUNT"),
     ReasonCode.RATE_LIMITED: ReasonText(_rate, "SIGNAL_GENERATION_RATE_LIMIT"),
     ReasonCode.DECISION_FAILED: ReasonText(

@@ -156,9 +156,9 @@ def shared_readings(request: SharedRequest) -> tuple[GuardReading, ...]:
 def _within_exposure(request: SharedRequest) -> Reason | None:
     after, limit = request.exposure_after, request.limits.maximum_exposure
     # What makes it no larger passes, however large it is by then.
-    return (
-        Reason(ReasonCode.EXPOSURE_LIMIT, after, limit) if after > limit and after > request.exposure_before else None
-    )
+    if math.isinf(limit) or after <= limit or after <= request.exposure_before:
+        return None
+    return Reason(ReasonCode.EXPOSURE_LIMIT, after if math.isfinite(after) else None, limit)
 
 
 def _without_conflict(request: SharedRequest) -> Reason | None:
@@ -172,7 +172,7 @@ def _without_conflict(request: SharedRequest) -> Reason | None:
 def _within_total_rate(request: SharedRequest) -> Reason | None:
     if request.limits.rate_per_minute is None or request.tokens >= 1.0:
         return None
-    return Reason(ReasonCode.TOTAL_RATE_LIMITED, request.tokens, 1.0)
+    return Reason(ReasonCode.TOTAL_RATE_LIMITED, request.tokens if math.isfinite(request.tokens) else None, 1.0)
 
 
 SHARED_GUARDS: tuple[Callable[[SharedRequest], Reason | None], ...] = (

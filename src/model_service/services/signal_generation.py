@@ -304,7 +304,7 @@ class SignalGenerator:
             orders=orders,
             exit_state=decided.exit_states.get(key),
             features=feature_vector(snapshot, context, decided.market_features(asset)),
-            platform_position=decided.platform_positions.get(asset, 0.0),
+            platform_position=(decided.platform_positions or {}).get(asset, 0.0),
             now=now,
             seed=f"{self._limits.seed}:{strategy.strategy_id}:{asset}:{decided.stamp}",
         )
