@@ -45,7 +45,9 @@ def passes(reading: Mapping[str, Any], evidence: Mapping[str, Any]) -> bool | No
         return bool(value > threshold)
     if guard in BEFORE and value > threshold:
         before = evidence.get(BEFORE[guard])
-        return None if before is None else bool(value <= abs(before))
+        # What is no larger than before has shrunk, which passes, or turned into the other side, which does not: that
+        # was not recorded.
+        return False if before is not None and value > abs(before) else None
     return bool(value <= threshold)
 
 
