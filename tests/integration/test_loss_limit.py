@@ -16,6 +16,7 @@ from model_service.database.connection import Database
 from model_service.database.decisions import PostgresDecisionStore
 from model_service.database.loss_levels import PostgresLossStore
 from model_service.database.queries import warmup_results
+from model_service.market.snapshot import Bar
 from model_service.services.loss_limit import LossLimits, LossWatch
 from tests.integration.test_stores import increment, path, record
 from tests.support.builders import NOON
@@ -148,6 +149,47 @@ async def test_without_a_price_the_last_known_one_counts_then_the_last_bar_then_
     assert await account.look(NOON + 4 * MINUTE, None) == []
     await account.fill("momentum_v1", Side.SELL, "1", "85")
     assert await account.look(NOON + 5 * MINUTE, None) == [("momentum_v1", pytest.approx(15 + 0.5 + 0.5 + 9 * 9.5))]
+
+
+@pytest.mark.parametrize(("old_close", "price", "halted"), [(200.0, 100.0, False), (20.0, 89.0, True)])
+@pytest.mark.parametrize("lengths", [(300, 60), (60, 300)])
+async def test_without_a_price_the_bar_that_ended_last_counts_whatever_its_length(
+    database: Database, old_close: float, price: float, halted: bool, lengths: tuple[int, int]
+) -> None:
+    account = Account(database, LossLimits(strategy=100.0))
+    await account.fill("momentum_v1", Side.BUY, "10", "100")
+    for seconds, start, close in (
+        (lengths[0], NOON - 7 * 24 * HOUR, old_close),
+        (lengths[1], NOON - 5 * MINUTE, 100.0),
+        (15, NOON - HOUR, old_close),
+    ):
+        bar = Bar(start, start + timedelta(seconds=seconds), close, close, close, close, 1.0)
+        await BarStore(database, seconds).save([("BTCUSDT", bar)])
+    assert await account.look(NOON, None) == []
+    assert bool(await account.look(NOON + MINUTE, price)) is halted
+
+
+async def test_a_clock_that_is_set_back_after_a_resumption_hides_no_loss(database: Database) -> None:
+    account = Account(database, LossLimits(strategy=100.0))
+    await account.look(NOON, 100.0)
+    await account.fill("momentum_v1", Side.BUY, "10", "100")
+    assert await account.look(NOON + MINUTE, 85.0)
+    await account.store.resume("momentum_v1", "http", "it was a glitch", NOON + 2 * MINUTE)
+    earlier = NOON - HOUR
+    assert await account.look(earlier, 85.0) == []
+    assert await account.look(earlier + MINUTE, 80.0) == []
+    assert await account.look(earlier + 2 * MINUTE, 74.9) == [("momentum_v1", pytest.approx(101.0))]
+
+
+async def test_a_resumption_by_a_clock_that_lies_behind_ends_the_halt_all_the_same(database: Database) -> None:
+    account = Account(database, LossLimits(strategy=100.0))
+    await account.look(NOON, 100.0)
+    await account.fill("momentum_v1", Side.BUY, "10", "100")
+    assert await account.look(NOON + MINUTE, 85.0)
+    await account.store.resume("momentum_v1", "http", "it was a glitch", NOON - MINUTE)
+    assert await account.look(NOON + 2 * MINUTE, 85.0) == []
+    assert await account.look(NOON + 3 * MINUTE, 75.1) == [], "99 more"
+    assert await account.look(NOON + 4 * MINUTE, 74.9) == [("momentum_v1", pytest.approx(101.0))]
 
 
 async def test_two_processes_count_from_one_level(database: Database) -> None:

@@ -29,3 +29,17 @@ def test_a_clock_that_steps_back_gains_nothing() -> None:
     assert bucket.take(NOON)
     assert not bucket.take(NOON - timedelta(hours=1))
     assert not bucket.take(NOON - timedelta(hours=1) + timedelta(seconds=0.5))
+
+
+def test_a_clock_that_trembles_gains_no_more_than_one_that_does_not() -> None:
+    bucket = TokenBucket(per_minute=60, burst=5)
+    steps = [back for second in range(10) for back in (second, second - 1.5)]
+    granted = sum(bucket.take(NOON + timedelta(seconds=step)) for step in steps)
+    assert granted == 5 + 9
+
+
+def test_a_clock_that_was_set_back_gains_again_from_there() -> None:
+    bucket = TokenBucket(per_minute=60, burst=1)
+    assert bucket.take(NOON)
+    assert not bucket.take(NOON - timedelta(hours=1))
+    assert bucket.take(NOON - timedelta(hours=1) + timedelta(seconds=1))

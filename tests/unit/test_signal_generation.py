@@ -461,3 +461,38 @@ async def test_a_position_that_was_left_and_has_no_market_data_is_no_tick() -> N
     await source.step(NOON + timedelta(seconds=90))
     assert [one.strategy_id for one in store.silent] == ["momentum_v1"]
     assert source.ticks == 1
+
+
+async def test_passes_that_broke_off_cost_nothing_of_the_rate_limit() -> None:
+    store = FakeStore(fails=True)
+    source = generator(store, strategy(signals_per_minute=600.0), rate=0.01)
+    tried = 0
+    for index in range(10):
+        with pytest.raises(AnswerLost):
+            await source.step(NOON + timedelta(seconds=index))
+        tried += bool(store.tried)
+    assert tried > 3, "more than the burst"
+    store.fails = False
+    for index in range(30):
+        await source.step(NOON + timedelta(seconds=10 + 5 * index))
+    assert len(store.signals) == 3
+
+
+async def test_exits_that_broke_off_fill_no_rate_limit() -> None:
+    paused = FakeModes({"momentum_v1": Reason(ReasonCode.PAUSED)})
+    store = FakeStore(fails=True, lots={("momentum_v1", "BTCUSDT"): [held()]})
+    eager = strategy(signals_per_minute=600.0, assets=("BTCUSDT", "ETHUSDT"))
+    source = generator(store, eager, rate=0.01, modes=paused)
+    store.fails = False
+    paused.by_strategy.clear()
+    store.lots = {}
+    await run(source, 12)
+    before = len(store.signals)
+    store.lots, store.fails = {("momentum_v1", "BTCUSDT"): [held()]}, True
+    for index in range(3):
+        with pytest.raises(AnswerLost):
+            await source.step(NOON + timedelta(seconds=60 + 2 * index))
+    store.lots, store.fails = {}, False
+    for index in range(12):
+        await source.step(NOON + timedelta(seconds=70 + 5 * index))
+    assert (before, len(store.signals)) == (3, 3)

@@ -40,8 +40,13 @@ WITHDRAW_HALTED = """
           AND coalesce(halts.strategy_id, s.strategy_id) = s.strategy_id
     )
 """
+# After the level that the loss was counted from, whatever the clock of this process says: what ended later than its
+# level was taken is what a new level is taken by.
 END = f"""
-    UPDATE model_service.trading_halts SET ended_at = $2, ended_by = $3, ended_reason = $4
+    UPDATE model_service.trading_halts AS halts SET ended_by = $3, ended_reason = $4, ended_at = greatest($2, (
+        SELECT max(taken_at) + interval '1 microsecond' FROM model_service.result_levels AS levels
+        WHERE halts.kind = 'loss_limit' AND levels.strategy_id IS NOT DISTINCT FROM halts.strategy_id
+    ))
     WHERE ended_at IS NULL AND strategy_id IS NOT DISTINCT FROM $1 RETURNING {COLUMNS}
 """
 

@@ -11,15 +11,28 @@ from model_service.database.connection import Database
 from model_service.database.halts import PostgresHaltStore
 from model_service.services.loss_limit import Books, Level, NewLevel, OpenPosition
 
-# One statement, so that a lot is seen open or closed and never both or neither.
+# One statement, so that a lot is seen open or closed and never both or neither. Of each length of bars, found one after
+# the other along the index, the newest one; of these the one that ended last, whatever its length.
 BOOKS = """
     SELECT (
         SELECT coalesce(jsonb_agg(positions), '[]') FROM (
             SELECT strategy_id, asset, sum(CASE side WHEN 'buy' THEN 1 ELSE -1 END * remaining_quantity) AS quantity,
                    sum(CASE side WHEN 'buy' THEN 1 ELSE -1 END * remaining_quantity * entry_price) AS cost,
                    sum(entry_fees * remaining_quantity / quantity) AS fees, (
-                       SELECT close FROM model_service.market_bars AS bars WHERE bars.asset = lots.asset
-                       ORDER BY interval_seconds DESC, start_at DESC LIMIT 1
+                       WITH RECURSIVE lengths AS (
+                           SELECT min(interval_seconds) AS seconds FROM model_service.market_bars AS bars
+                           WHERE bars.asset = lots.asset
+                           UNION ALL
+                           SELECT (
+                               SELECT min(interval_seconds) FROM model_service.market_bars AS bars
+                               WHERE bars.asset = lots.asset AND interval_seconds > lengths.seconds
+                           ) FROM lengths WHERE seconds IS NOT NULL
+                       )
+                       SELECT newest.close FROM lengths CROSS JOIN LATERAL (
+                           SELECT close, start_at FROM model_service.market_bars AS bars
+                           WHERE bars.asset = lots.asset AND interval_seconds = seconds AND close < 'Infinity'
+                           ORDER BY start_at DESC LIMIT 1
+                       ) AS newest ORDER BY newest.start_at + make_interval(secs => seconds) DESC LIMIT 1
                    ) AS last_close
             FROM model_service.lots AS lots WHERE remaining_quantity > 0 GROUP BY strategy_id, asset
         ) AS positions

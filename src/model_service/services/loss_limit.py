@@ -36,7 +36,7 @@ class OpenPosition:
         quantity: signed base units.
         cost: what they were entered at, quote currency, of the sign of `quantity`.
         fees: of the entry, those that no closure has borne.
-        last_close: of the newest stored bar; None where there is none.
+        last_close: of the stored bar that ended last; None where there is none.
     """
 
     strategy_id: str
@@ -126,7 +126,8 @@ class LossWatch:
                 day,
                 books.closure_id,
                 self._open_result(books, scope),
-                now,
+                # Not before the resumption that it is taken for, or a clock that was set back would take it for ever.
+                now if level is None or level.resumed_at is None else max(now, level.resumed_at),
                 resumed_at=None if level is None else level.resumed_at,
             )
             for scope, _ in scopes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -20,7 +20,7 @@ from model_service.services.decision_pass import DecisionPass, GenerationLimits,
 from model_service.services.guard_readings import guard_readings
 from model_service.services.guards import OpeningRequest, halted, refuse_opening
 from model_service.services.modes import Modes
-from model_service.services.ports import PLATFORM_SECONDS, NoneDraw
+from model_service.services.ports import PLATFORM_SECONDS, DecidedSignal, NoneDraw
 from model_service.services.rate_limit import TokenBucket
 from model_service.services.signal_record import Tick, none_draw, opening_signal
 
@@ -63,9 +63,11 @@ class Openings:
         self._append(tick, drew.side, proposal, asked, decided, keeps_none=keeps_none)
         return None
 
-    def give_back(self, strategy_id: str) -> None:
-        """A signal of the strategy came to nothing: the rate limit has one more again."""
-        self._bucket(strategy_id).give_back()
+    def give_back(self, signals: Iterable[DecidedSignal]) -> None:
+        """These came to nothing: the rate limits have one more again for each opening; exits take nothing of them."""
+        for one in signals:
+            if one.intent != "exit":
+                self._bucket(one.signal.strategy_id).give_back()
 
     def _asked(self, tick: Tick, proposal: Proposal, drawn: Decimal, decided: DecisionPass) -> _Asked:
         """Ask the guards of both sides."""
@@ -79,8 +81,6 @@ class Openings:
         self, tick: Tick, side: Side, proposal: Proposal, asked: _Asked, decided: DecisionPass, *, keeps_none: bool
     ) -> None:
         request = asked.requests[side]
-        self._bucket(tick.strategy.strategy_id).take(tick.now)
-        decided.asked[side] += request.amount
         signal_id = self._identifiers.new()
         evidence = decision_evidence(
             tick.strategy,
@@ -98,6 +98,8 @@ class Openings:
                 tick, side, proposal, asked.allowed, request.amount, signal_id, expiry_seconds=expiry, evidence=evidence
             )
         )
+        self._bucket(tick.strategy.strategy_id).take(tick.now)
+        decided.asked[side] += request.amount
         if keeps_none:
             # Should the limits that all processes share forbid it, it is a draw of `none` by what was left to draw.
             without = asked.allowed.masked({side: Reason(ReasonCode.LIMITS_BUSY)})

@@ -21,17 +21,16 @@ class TokenBucket:
     """
 
     def __init__(self, *, per_minute: float, burst: int) -> None:
-        self._per_second = per_minute / 60.0
-        self._burst = float(burst)
+        self._per_minute = per_minute
+        self._burst = burst
         self._tokens = float(burst)
         self._at: datetime | None = None
 
     def available(self, now: datetime) -> float:
-        """Tokens at `now`; a clock that steps back gains nothing."""
-        if self._at is not None:
-            elapsed = max(0.0, (now - self._at).total_seconds())
-            self._tokens = min(self._burst, self._tokens + elapsed * self._per_second)
-        self._at = now
+        """Tokens at `now`. A clock that steps back gains nothing, nor when it makes up for it (see `refilled`)."""
+        at = Bucket(self._tokens, self._at or now)
+        bucket = refilled(at, per_minute=self._per_minute, burst=self._burst, now=now)
+        self._tokens, self._at = bucket.tokens, bucket.refilled_at
         return self._tokens
 
     def take(self, now: datetime) -> bool:
@@ -43,7 +42,7 @@ class TokenBucket:
 
     def give_back(self) -> None:
         """Return a token whose signal was refused elsewhere."""
-        self._tokens = min(self._burst, self._tokens + 1.0)
+        self._tokens = min(float(self._burst), self._tokens + 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,8 @@ class Bucket:
 def refilled(bucket: Bucket, *, per_minute: float, burst: int, now: datetime) -> Bucket:
     """The bucket at `now`, for processes whose clocks differ: its time never goes back by a little.
 
-    Else two of them would gain the time between their clocks again at every turn.
+    Else two of them would gain the time between their clocks again at every turn. A clock that is set back by more than
+    that is followed, since else nothing would be gained until it is as late again; set forward again, it gains once.
 
     Example:
         >>> from datetime import UTC, datetime, timedelta

@@ -83,10 +83,12 @@ class SignalGenerator:
 
         The signals are in the outbox when this returns.
         """
-        if self._in_doubt is not None and (stored := await self._store.took_effect()):
-            # Only the answer to its COMMIT was lost. To decide that tick again could place a second order, and to take
-            # the pass for failed would leave its signals uncounted.
-            return self._recorded(self._in_doubt, stored)
+        if self._in_doubt is not None:
+            if stored := await self._store.took_effect():
+                # Only the answer to its COMMIT was lost. To decide that tick again could place a second order, and to
+                # take the pass for failed would leave its signals uncounted.
+                return self._recorded(self._in_doubt, stored)
+            self._openings.give_back(self._in_doubt.signals)
         self._in_doubt = None
         if self._is_tick_due(now):
             return await self._tick_exits_first(now)
@@ -238,8 +240,7 @@ class SignalGenerator:
             except Unstorable as error:
                 signal = one.signal
                 self._failures.failed(signal.strategy_id, signal.asset, error, decided.now, is_tick=decided.is_tick)
-                if one.intent != "exit":
-                    self._openings.give_back(signal.strategy_id)
+                self._openings.give_back([one])
                 if decided.is_tick:
                     reason = Reason(ReasonCode.DECISION_FAILED)
                     silent.append(SilentTick(signal.strategy_id, signal.asset, decided.now, reason))
@@ -253,9 +254,7 @@ class SignalGenerator:
         """Count a pass of which the signals `stored` are in the outbox; openings that were refused became silent."""
         self._in_doubt = None
         signals = [one for one in decided.signals if one.signal.signal_id in stored]
-        for one in decided.signals:
-            if one.signal.signal_id not in stored:
-                self._openings.give_back(one.signal.strategy_id)
+        self._openings.give_back(one for one in decided.signals if one.signal.signal_id not in stored)
         self._looked_at = decided.now
         if decided.is_tick:
             self._next_tick = _next_multiple(decided.now, self._limits.tick_seconds)
