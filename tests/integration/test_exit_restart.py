@@ -24,7 +24,7 @@ from model_service.policies.exit_state import ExitState
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.decision_pass import GenerationLimits
 from model_service.services.guards import GuardLimits
-from model_service.services.ports import DecidedSignal, NoneDraw, PositionKey, RefusedOpening, SilentTick
+from model_service.services.ports import DecidedSignal, DueTicks, NoneDraw, PositionKey, RefusedOpening, SilentTick
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import SignalGenerator
 from tests.integration.test_stores import decided, increment, record, with_signals
@@ -72,11 +72,12 @@ class DyingStore(PostgresDecisionStore):
         *,
         prices: Mapping[str, float] | None = None,
         spare: Mapping[UUID, NoneDraw] | None = None,
+        due: Mapping[tuple[str, str], Sequence[DueTicks]] | None = None,
     ) -> Sequence[RefusedOpening]:
         dies, self.dies = self.dies, None
         if dies == "before":
             raise Killed
-        refused = await super().record(signals, nones, silent, exit_states, prices=prices, spare=spare)
+        refused = await super().record(signals, nones, silent, exit_states, prices=prices, spare=spare, due=due)
         if dies == "after":
             raise Killed
         return refused

@@ -26,7 +26,7 @@ from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy
 from model_service.services.decision_pass import GenerationLimits
 from model_service.services.guards import GuardLimits
-from model_service.services.ports import DecidedSignal, NoneDraw, OpenOrder, RefusedOpening, SilentTick
+from model_service.services.ports import DecidedSignal, DueTicks, NoneDraw, OpenOrder, RefusedOpening, SilentTick
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import SignalGenerator
 from model_service.trades.ledger import Lot
@@ -79,6 +79,7 @@ class FakeStore:
         *,
         prices: Mapping[str, float] | None = None,
         spare: Mapping[UUID, NoneDraw] | None = None,
+        due: Mapping[tuple[str, str], Sequence[DueTicks]] | None = None,
     ) -> Sequence[RefusedOpening]:
         self.tried = list(signals)
         refused = [RefusedOpening(one, self.refuses) for one in signals if self.refuses and one.intent != "exit"]

@@ -34,7 +34,8 @@ def step(name: str, entered: int, passed: int, *stops: dict[str, Any], closed: i
 def answer(**changes: Any) -> dict[str, Any]:
     known = {
         "strategy_id": "momentum_v1", "asset": None, "since": "2026-11-23T14:52:43Z", "until": "2026-11-23T15:52:43Z",
-        "mode": "warmup", "ticks": 1234, "openings": 30, "exits": 4, "next_checks": [],
+        "mode": "warmup", "ticks": 1234, "openings": 30, "exits": 4, "exits_between_ticks": 0, "due_ticks": 1234,
+        "next_checks": [],
         "reasons": [{"occurrences": 1000}, {"occurrences": 200}],
         "steps": [
             step("market_data", 1234, 234, stop("stale", 1000, last_asset="BTCUSDT", setting=SETTING)),

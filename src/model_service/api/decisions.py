@@ -61,16 +61,21 @@ class DecisionStep(Body):
 
 
 class DecisionReasons(Body):
-    """From ticks to filled orders, in whole minutes: `ticks` is `openings`, `exits` and all `reasons` added up."""
+    """From ticks to filled orders, in whole minutes: `ticks` is `openings`, `exits` at a tick and all `reasons`
+    added up."""
 
     strategy_id: str
     asset: str | None = Field(description="The only asset that is counted; null when all are.")
     since: datetime
     until: datetime
     mode: Mode = Field(description="Of the strategy now.")
-    ticks: int = Field(description="Looks between ticks that closed a position included.")
+    ticks: int = Field(description="As they were recorded; those that were missed have the reason tick_missed.")
+    due_ticks: int | None = Field(
+        description="How many should be there, stored apart from what came of them; null when some are older than that."
+    )
     openings: int
     exits: int
+    exits_between_ticks: int = Field(description="Those of the exits that belong to no tick.")
     reasons: list[DecisionReason] = Field(description="Commonest first.")
     steps: list[DecisionStep]
     next_checks: list[str] = Field(description="What to look at next, in sentences; empty when nothing stands out.")
@@ -100,10 +105,10 @@ async def answer(
 ) -> DecisionReasons:
     """The funnel of one strategy with what to check next."""
     strategy_id = strategy["strategy_id"]
-    reasons, signals = await decision_counts.counted(
+    reasons, signals, due = await decision_counts.counted(
         context.database, strategy_id, _minute(since), _minute_after(until), asset
     )
-    found = funnel(reasons, signals)
+    found = funnel(reasons, signals, due)
     around = await _surroundings(context, strategy, asset)
     return DecisionReasons(
         strategy_id=strategy_id,
@@ -112,8 +117,10 @@ async def answer(
         until=until,
         mode=strategy["mode"],
         ticks=found.ticks,
+        due_ticks=found.due,
         openings=found.openings,
         exits=found.exits,
+        exits_between_ticks=found.looks,
         reasons=[_reason(one, found) for one in reasons],
         steps=[_step(step) for step in found.steps],
         next_checks=next_checks(found, around),

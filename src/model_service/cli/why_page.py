@@ -34,8 +34,14 @@ def page(answer: Answer) -> Iterator[RenderableType]:
 
 def _sum(answer: Answer) -> Text:
     silent = sum(reason["occurrences"] for reason in answer["reasons"])
-    parts = f"{answer['openings']:,} openings + {answer['exits']:,} exits + {silent:,} without a signal"
-    return Text(f"{answer['ticks']:,} ticks = {parts}", overflow="fold")
+    looks = answer["exits_between_ticks"]
+    parts = f"{answer['openings']:,} openings + {answer['exits'] - looks:,} exits + {silent:,} without a signal"
+    text = Text(f"{answer['ticks']:,} ticks = {parts}", overflow="fold")
+    if looks:
+        text.append(f"; {looks:,} exits between ticks")
+    if answer["due_ticks"] not in (None, answer["ticks"]):
+        text.append(f"\n{answer['due_ticks']:,} ticks were due", tables.BAD)
+    return text
 
 
 def _steps(answer: Answer) -> RenderableType:

@@ -38,11 +38,23 @@ COUNTS = (
     WHERE $4::text IS NULL OR pairs.asset = $4
     GROUP BY c.reason
     UNION ALL
-    SELECT CASE WHEN intent = 'exit' THEN 'exit' ELSE 'opening' END, status, order_state, count(*),
+    SELECT CASE WHEN intent <> 'exit' THEN 'opening' WHEN at_tick IS FALSE THEN 'look' ELSE 'exit' END, status,
+           order_state, count(*),
            NULL, NULL, NULL, NULL
     FROM model_service.trading_signals
     WHERE strategy_id = $1 AND decided_at >= $2 AND decided_at < $3 AND ($4::text IS NULL OR asset = $4)
     GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT 'due', NULL, NULL, sum(round(extract(epoch FROM last_due_at - first_due_at) / interval_seconds) + 1)::bigint,
+           NULL, NULL, NULL, NULL
+    FROM model_service.due_ticks
+    WHERE strategy_id = $1 AND minute >= $2 AND minute < $3 AND ($4::text IS NULL OR asset = $4)
+    HAVING NOT EXISTS (
+        SELECT FROM pairs JOIN model_service.decision_counts c
+          ON c.strategy_id = $1 AND c.asset = pairs.asset AND c.reason = pairs.reason
+         AND c.minute >= $2 AND c.minute < min(due_ticks.minute)
+        WHERE $4::text IS NULL OR pairs.asset = $4
+    )
     ORDER BY kind, occurrences DESC, name, order_state
     """
 )
@@ -75,20 +87,26 @@ LAST_BARS = """
 
 async def counted(
     database: Database, strategy_id: str, start: datetime, end: datetime, asset: str | None = None
-) -> tuple[list[CountedReason], list[CountedSignals]]:
-    """Reasons, commonest first, and signals of [start, end), which have to be whole minutes: reasons are kept by them.
+) -> tuple[list[CountedReason], list[CountedSignals], int | None]:
+    """Reasons, commonest first, signals and due ticks of [start, end): whole minutes, since reasons are kept by them.
+
+    How many ticks were due is None where some of them are from before that was stored.
 
     Raises DatabaseUnavailable.
     """
-    reasons, signals = [], []
+    reasons: list[CountedReason] = []
+    signals: list[CountedSignals] = []
+    due: int | None = None
     for row in await database.fetch(COUNTS, strategy_id, start, end, asset):
         if row["kind"] == "reason":
             last = (row["last_minute"], row["last_asset"], row["last_value"], row["last_threshold"])
             reasons.append(CountedReason(row["name"], row["occurrences"], *last))
+        elif row["kind"] == "due":
+            due = row["occurrences"]
         else:
-            is_exit = row["kind"] == "exit"
-            signals.append(CountedSignals(is_exit, row["name"], row["order_state"], row["occurrences"]))
-    return reasons, signals
+            is_exit, at_tick = row["kind"] != "opening", row["kind"] != "look"
+            signals.append(CountedSignals(is_exit, row["name"], row["order_state"], row["occurrences"], at_tick))
+    return reasons, signals, due
 
 
 async def last_ticks(database: Database, strategy_id: str) -> Mapping[str, datetime]:

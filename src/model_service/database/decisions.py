@@ -23,6 +23,7 @@ from model_service.policies.exit_state import ExitState
 from model_service.services.ports import (
     PLATFORM_SECONDS,
     DecidedSignal,
+    DueTicks,
     ExecutionStatistics,
     NoneDraw,
     OpenOrder,
@@ -91,9 +92,9 @@ INSERT_SIGNAL = """
         signal_id, strategy_id, asset, side, intent, price, amount, confidence, decided_at, expires_at, policy,
         model_version, is_warmup, seed, feature_set, features, probability_buy, probability_sell, probability_none,
         horizon_seconds, take_profit_percent, stop_loss_percent, fee_rate, minimum_net_return, market_data_snapshot,
-        metadata, trace_id, evidence, decision_sha256)
+        metadata, trace_id, evidence, decision_sha256, at_tick)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-            $24, $25, $26, $27, $28, $29)
+            $24, $25, $26, $27, $28, $29, $30)
 """
 
 TRY_SIGNAL = INSERT_SIGNAL + "ON CONFLICT (signal_id) DO NOTHING RETURNING true"
@@ -113,6 +114,16 @@ COUNT_SILENCE = """
     ON CONFLICT (strategy_id, asset, reason, minute) DO UPDATE
     SET occurrences = counts.occurrences + excluded.occurrences,
         last_value = excluded.last_value, last_threshold = excluded.last_threshold
+"""
+
+
+COUNT_DUE = """
+    INSERT INTO model_service.due_ticks AS due
+        (strategy_id, asset, minute, interval_seconds, first_due_at, last_due_at)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::float8[], $5::timestamptz[], $6::timestamptz[])
+    ON CONFLICT (strategy_id, asset, minute, interval_seconds) DO UPDATE
+    SET first_due_at = least(due.first_due_at, excluded.first_due_at),
+        last_due_at = greatest(due.last_due_at, excluded.last_due_at)
 """
 
 
@@ -183,17 +194,19 @@ class PostgresDecisionStore:
         *,
         prices: Mapping[str, float] | None = None,
         spare: Mapping[UUID, NoneDraw] | None = None,
+        due: Mapping[PositionKey, Sequence[DueTicks]] | None = None,
     ) -> Sequence[RefusedOpening]:
         """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it.
 
         Openings that the shared limits forbid come back; they are counted as silent ticks, and those of `spare` (by
         signal) kept as draws of `none`. `prices` by asset value the positions that are held against these limits.
+        `due` are the ticks that had to come since the last pass, by strategy and asset: written twice they count once.
 
         Raises Unstorable when PostgreSQL, or its driver, refuses a value; then nothing is stored.
         """
         self._tried = tuple(signals)
         try:
-            return await self._record(signals, nones, silent, exit_states or {}, prices or {}, spare or {})
+            return await self._record(signals, nones, silent, exit_states or {}, prices or {}, spare or {}, due or {})
         except REFUSED_VALUES as error:
             raise Unstorable(f"{type(error).__name__}: {error}") from error
 
@@ -205,11 +218,12 @@ class PostgresDecisionStore:
         exit_states: Mapping[PositionKey, ExitState],
         prices: Mapping[str, float],
         spare: Mapping[UUID, NoneDraw],
+        due: Mapping[PositionKey, Sequence[DueTicks]],
     ) -> Sequence[RefusedOpening]:
         states = [exit_state_row(key, state) for key, state in sorted(exit_states.items())]
         openings = [decided for decided in signals if decided.intent != "exit"]
         if not openings:
-            await self._write(_writes(signals, nones, silent, states))
+            await self._write(_writes(signals, nones, silent, states, due))
             return ()
         async with self._database.transaction() as connection:
             admission = await admit_openings(
@@ -219,7 +233,7 @@ class PostgresDecisionStore:
             drawn = [spare.get(one.decided.signal.signal_id) for one in admission.refused]
             kept = [*nones, *(draw for draw in drawn if draw is not None)]
             counted = [*silent, *map(_silence, admission.refused)]
-            for text, rows in _writes([*exits, *admission.granted], kept, counted, states):
+            for text, rows in _writes([*exits, *admission.granted], kept, counted, states, due):
                 await connection.executemany(self._database.sql(text), rows)
         return admission.refused
 
@@ -286,6 +300,7 @@ def _writes(
     nones: Sequence[NoneDraw],
     silent: Sequence[SilentTick],
     states: Sequence[tuple[Any, ...]],
+    due: Mapping[PositionKey, Sequence[DueTicks]],
 ) -> list[Write]:
     """Statements with their rows, those without rows left out."""
     writes: list[Write] = [
@@ -293,6 +308,7 @@ def _writes(
         (INSERT_NONE, [_none_row(draw) for draw in nones]),
         (COUNT_SILENCE, [tuple(_count_columns(silent))] if silent else []),
         (KEEP_EXIT_STATE, states),
+        (COUNT_DUE, [tuple(_due_columns(due))] if due else []),
     ]
     return [(text, rows) for text, rows in writes if rows]
 
@@ -312,7 +328,7 @@ def _signal_row(decided: DecidedSignal) -> tuple[Any, ...]:
         decided.stop_loss_percent, decided.fee_rate, decided.minimum_net_return, dict(signal.market_data_snapshot),
         dict(signal.metadata), signal.trace_id, decided.evidence,
     )  # fmt: skip
-    return (*row, decision_digest(dict(zip(FROZEN, row, strict=True))))
+    return (*row, decision_digest(dict(zip(FROZEN, row, strict=True))), decided.at_tick)
 
 
 def _none_row(draw: NoneDraw) -> tuple[Any, ...]:
@@ -331,9 +347,21 @@ def _count_columns(silent: Sequence[SilentTick]) -> list[tuple[Any, ...]]:
         groups[tick.strategy_id, tick.asset, tick.reason.code.value, minute].append(tick)
     # In one order always, so that two writers cannot lock each other's rows crosswise.
     rows = [
-        (*key, len(ticks), ticks[-1].reason.value, ticks[-1].reason.threshold) for key, ticks in sorted(groups.items())
+        (*key, sum(one.count for one in ticks), ticks[-1].reason.value, ticks[-1].reason.threshold)
+        for key, ticks in sorted(groups.items())
     ]
     return list(zip(*rows, strict=True))
+
+
+def _due_columns(due: Mapping[PositionKey, Sequence[DueTicks]]) -> list[tuple[Any, ...]]:
+    """The six columns of the ticks that were due; those of one minute in one row."""
+    rows: dict[tuple[str, str, datetime, float], tuple[datetime, datetime]] = {}
+    for (strategy_id, asset), spans in due.items():
+        for span in spans:
+            place = (strategy_id, asset, span.minute, span.interval_seconds)
+            first, last = rows.get(place, (span.first, span.last))
+            rows[place] = min(first, span.first), max(last, span.last)
+    return list(zip(*((*place, *times) for place, times in sorted(rows.items())), strict=True))
 
 
 def _number(value: float | None) -> float:

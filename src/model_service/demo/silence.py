@@ -35,7 +35,7 @@ def confirmed(found: Funnel) -> int:
 
 def funnel_lines(strategy_id: str, found: Funnel) -> Iterator[str]:
     """From ticks to confirmed signals: what held the others, in the order of the decision."""
-    yield f"{strategy_id}: {found.ticks:,} ticks, {found.ticks - found.signals:,} of them without a signal"
+    yield f"{strategy_id}: {found.ticks:,} ticks, {found.silent:,} of them without a signal"
     for step in found.steps:
         if step.name == CONFIRMED_STEP:
             yield _line("openings", found.openings)

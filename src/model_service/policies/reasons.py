@@ -9,6 +9,7 @@ from enum import StrEnum
 class ReasonCode(StrEnum):
     """The causes of silence, in the order in which they are looked at."""
 
+    TICK_MISSED = "tick_missed"
     PAUSED = "paused"
     WARMUP_DISABLED = "warmup_disabled"
     WARMUP_EXPIRED = "warmup_expired"

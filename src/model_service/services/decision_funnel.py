@@ -1,9 +1,10 @@
 """From ticks to filled orders: how many came to each step of a decision, and what held the others there.
 
-    ticks = openings + exits + every counted reason
+    ticks = openings + exits at a tick + every counted reason
 
-holds exactly, since a tick is recorded as one of the three and nothing else; so each step's number follows from the
-one before it. A look between ticks is a tick here when it closed a position, and is not counted otherwise.
+since a tick is recorded as one of the three and nothing else; so each step's number follows from the one before it. An
+exit of a look between two ticks is none of them. Which ticks were due is stored apart from what came of them: `due` may
+differ, and then something was counted twice, or not at all.
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ class CountedReason:
 
 @dataclass(frozen=True, slots=True)
 class CountedSignals:
-    """Signals that are alike: whether they close a position, where they are, and what is known of their order."""
+    """Signals that are alike: whether they close a position, where they are, and what is known of their order.
+
+    `at_tick` is false for exits of a look between two ticks.
+    """
 
     is_exit: bool
     status: str
     order_state: str | None
     count: int
+    at_tick: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,24 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """All steps in order; `openings` is what passed the last step before the outbox."""
+    """All steps in order; `openings` is what passed the last step before the outbox.
+
+    Attributes:
+        looks: those of the exits that belong to no tick.
+        due: how many ticks should be there; None where that was not stored for the whole time.
+    """
 
     ticks: int
     openings: int
     exits: int
     steps: tuple[Step, ...]
+    looks: int = 0
+    due: int | None = None
+
+    @property
+    def silent(self) -> int:
+        """Ticks without a signal."""
+        return self.ticks - self.openings - self.exits + self.looks
 
     @property
     def signals(self) -> int:
@@ -85,7 +102,9 @@ EXIT_STEP = "exit"
 OTHER_STEP = "other"
 POLICY_STEP = "policy"
 """The draw; the steps after it are the guards."""
+MISSED_STEP = "ticked"
 DECIDING: tuple[tuple[str, str, tuple[ReasonCode, ...]], ...] = (
+    (MISSED_STEP, "Was it looked at when it was due?", (ReasonCode.TICK_MISSED,)),
     ("completed", "Did the decision run to its end?", (ReasonCode.DECISION_FAILED,)),
     (
         "market_data",
@@ -160,13 +179,14 @@ ORDERS = {
 FILLED = ("filled", "partially_filled")
 
 
-def funnel(reasons: Sequence[CountedReason], signals: Sequence[CountedSignals]) -> Funnel:
+def funnel(reasons: Sequence[CountedReason], signals: Sequence[CountedSignals], due: int | None = None) -> Funnel:
     """The funnel of what was counted over one time, of one strategy, on one asset or all."""
     exits = sum(one.count for one in signals if one.is_exit)
     openings = sum(one.count for one in signals) - exits
-    ticks = openings + exits + sum(one.occurrences for one in reasons)
-    steps = (*_deciding(ticks, exits, reasons), *_delivering(signals))
-    return Funnel(ticks, openings, exits, steps)
+    looks = sum(one.count for one in signals if one.is_exit and not one.at_tick)
+    ticks = openings + exits - looks + sum(one.occurrences for one in reasons)
+    steps = (*_deciding(ticks, exits - looks, reasons), *_delivering(signals))
+    return Funnel(ticks, openings, exits, steps, looks, due)
 
 
 def _deciding(ticks: int, exits: int, reasons: Sequence[CountedReason]) -> list[Step]:

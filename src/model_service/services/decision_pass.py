@@ -19,7 +19,7 @@ from model_service.policies.exit import LargestOrder
 from model_service.policies.exit_state import ExitState
 from model_service.services.conditions import Conditions
 from model_service.services.guards import GuardLimits
-from model_service.services.ports import DecidedSignal, NoneDraw, OpenOrder, PositionKey, SilentTick
+from model_service.services.ports import DecidedSignal, DueTicks, NoneDraw, OpenOrder, PositionKey, SilentTick
 from model_service.trades.ledger import Lot
 
 
@@ -57,6 +57,7 @@ class DecisionPass:
     silent: list[SilentTick] = field(default_factory=list)
     changed_exits: dict[PositionKey, ExitState] = field(default_factory=dict)
     spare: dict[UUID, NoneDraw] = field(default_factory=dict)
+    due: dict[PositionKey, list[DueTicks]] = field(default_factory=dict)
     platform_unread_seconds: float | None = None
     asked: dict[Side, Decimal] = field(default_factory=lambda: dict.fromkeys(Side, Decimal(0)))
 

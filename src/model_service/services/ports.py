@@ -38,6 +38,7 @@ class DecidedSignal:
     """A signal with the frozen record of its decision (promise P3): what it is sent as, and what is learned from it.
 
     `evidence` is what an opening was decided by beside its features (`services.decision_evidence`), as JSON.
+    `at_tick` is false for exits that were found between two ticks, or of a position that no tick looks at.
     """
 
     signal: TradingSignal
@@ -54,6 +55,7 @@ class DecidedSignal:
     fee_rate: float
     minimum_net_return: float
     evidence: Mapping[str, Any] | None = None
+    at_tick: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,24 @@ class NoneDraw:
 
 @dataclass(frozen=True, slots=True)
 class SilentTick:
-    """A tick that became no signal, for counting."""
+    """A tick that became no signal, for counting; `count` of them where they were missed."""
 
     strategy_id: str
     asset: str
     at: datetime
     reason: Reason
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DueTicks:
+    """`count` ticks that fell due one after the other, the first and the last at these times; counted in `minute`."""
+
+    minute: datetime
+    first: datetime
+    last: datetime
+    interval_seconds: float
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +197,13 @@ class DecisionStore(Protocol):
         *,
         prices: Mapping[str, float] | None = None,
         spare: Mapping[UUID, NoneDraw] | None = None,
+        due: Mapping[PositionKey, Sequence[DueTicks]] | None = None,
     ) -> Sequence[RefusedOpening]:
         """All of one pass, in one transaction. When it breaks off, `took_effect` says what became of it.
 
         Openings that the shared limits forbid come back; they are counted as silent ticks, and those of `spare` (by
         signal) kept as draws of `none`. `prices` by asset value the positions that are held against these limits.
+        `due` are the ticks that had to come since the last pass, by strategy and asset: written twice they count once.
 
         Raises Unstorable when a value cannot be stored; then nothing is.
         """

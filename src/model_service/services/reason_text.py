@@ -58,6 +58,13 @@ def _expired(value: Number, threshold: Number) -> str:
     )
 
 
+def _missed(value: Number, threshold: Number) -> str:
+    return (
+        f"nothing was decided for {_n(value, ',.1f')} s, and a tick is due every {_n(threshold)} s: the database was "
+        "away, passes failed, or one took longer than that. The log has it under ticks_missed"
+    )
+
+
 def _stale(value: Number, threshold: Number) -> str:
     return f"the newest market data were {_n(value, ',.1f')} s old; at most {_n(threshold)} s are allowed"
 
@@ -210,6 +217,7 @@ def _rate(value: Number, threshold: Number) -> str:
 
 
 TEXTS: Mapping[str, ReasonText] = {
+    ReasonCode.TICK_MISSED: ReasonText(_missed, "TRADING_DECISION_INTERVAL_SECONDS"),
     ReasonCode.PAUSED: ReasonText(
         _always("the strategy is paused, by a person or by its own failures; positions are still closed")
     ),

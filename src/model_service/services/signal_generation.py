@@ -23,6 +23,7 @@ from model_service.services.conditions import Conditions, OpeningConditions
 from model_service.services.decision import decision_context
 from model_service.services.decision_failures import DecisionFailures
 from model_service.services.decision_pass import DecisionPass, GenerationLimits
+from model_service.services.due_ticks import count_due
 from model_service.services.guards import market_data_reason
 from model_service.services.modes import Modes
 from model_service.services.openings import Openings
@@ -67,6 +68,7 @@ class SignalGenerator:
         self._openings = Openings(modes, identifiers, limits)
         self._failures = DecisionFailures()
         self._next_tick: datetime | None = None
+        self._ticking: Collection[PositionKey] = frozenset()
         self._looked_at: datetime | None = None
         self._statistics: Mapping[tuple[str, str], ExecutionStatistics] = {}
         self._statistics_due: datetime | None = None
@@ -120,6 +122,7 @@ class SignalGenerator:
             # Market data, executions and HTTP get their turn between two strategies; the snapshots are taken already.
             await asyncio.sleep(0)
         self._close_what_was_left(decided)
+        count_due(decided, self._next_tick, self._ticking, self._limits.tick_seconds)
         return await self._record(decided)
 
     async def _pause_failing(self, now: datetime) -> None:
@@ -223,6 +226,7 @@ class SignalGenerator:
                 decided.changed_exits,
                 prices=_prices(decided.snapshots),
                 spare=decided.spare,
+                due=decided.due,
             )
         except Unstorable:
             self._in_doubt = None
@@ -241,7 +245,7 @@ class SignalGenerator:
                 signal = one.signal
                 self._failures.failed(signal.strategy_id, signal.asset, error, decided.now, is_tick=decided.is_tick)
                 self._openings.give_back([one])
-                if decided.is_tick:
+                if one.at_tick:
                     reason = Reason(ReasonCode.DECISION_FAILED)
                     silent.append(SilentTick(signal.strategy_id, signal.asset, decided.now, reason))
         try:
@@ -258,7 +262,11 @@ class SignalGenerator:
         self._looked_at = decided.now
         if decided.is_tick:
             self._next_tick = _next_multiple(decided.now, self._limits.tick_seconds)
-        self.ticks += len(decided.signals) + len(decided.silent)
+            self._ticking = frozenset(decided.due)
+        missed = [one for one in decided.silent if one.reason.code is ReasonCode.TICK_MISSED]
+        if missed:
+            log.warning("ticks_missed", ticks=sum(one.count for one in missed), seconds=missed[0].reason.value)
+        self.ticks += sum(one.at_tick for one in decided.signals) + sum(one.count for one in decided.silent)
         self.signals += len(signals)
         self.model_signals += sum(one.signal.model_version is not None for one in signals)
         return signals
@@ -313,7 +321,7 @@ class SignalGenerator:
         unusable = market_data_reason(tick.snapshot, self._limits.guards.market_data_max_age_seconds)
         if unusable is not None:
             return unusable
-        exits = self._exit(tick, decided)
+        exits = self._exit(tick, decided, at_tick=opens)
         if exits.proposal is not None or not opens:
             return None
         if exits.held is not None:
@@ -322,7 +330,7 @@ class SignalGenerator:
         # A tick has one reason. That a position cannot be closed is worth more to know than why none was opened.
         return silence if silence is None or exits.below_minimum is None else exits.below_minimum
 
-    def _exit(self, tick: Tick, decided: DecisionPass) -> ExitDecision:
+    def _exit(self, tick: Tick, decided: DecisionPass, *, at_tick: bool) -> ExitDecision:
         """What the exit policy says; its signal is appended, and what it remembers is kept."""
         strategy_id = tick.strategy.strategy_id
         if not tick.strategy.exits_enabled:
@@ -334,7 +342,9 @@ class SignalGenerator:
             signal_id, expiry_seconds = self._identifiers.new(), self._limits.expiry_seconds
             is_warmup = self._modes.mode(strategy_id) == "warmup"
             decided.signals.append(
-                exit_signal(tick, made.proposal, signal_id, expiry_seconds=expiry_seconds, is_warmup=is_warmup)
+                exit_signal(
+                    tick, made.proposal, signal_id, expiry_seconds=expiry_seconds, is_warmup=is_warmup, at_tick=at_tick
+                )
             )
         # After the signal: an attempt that came to nothing must not begin a cooldown.
         if made.state is not None and made.state != current(tick.exit_state, tick.lots):

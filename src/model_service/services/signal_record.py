@@ -46,7 +46,7 @@ class Tick:
 
 
 def exit_signal(
-    tick: Tick, proposal: ExitProposal, signal_id: UUID, *, expiry_seconds: float, is_warmup: bool
+    tick: Tick, proposal: ExitProposal, signal_id: UUID, *, expiry_seconds: float, is_warmup: bool, at_tick: bool = True
 ) -> DecidedSignal:
     """The signal that closes what `proposal` says; why stands in its metadata."""
     reached = {"cause": proposal.cause.value, "value": proposal.value, "threshold": proposal.threshold}
@@ -66,6 +66,7 @@ def exit_signal(
             "reasoning": f"exit: {proposal.cause.value}",
             "exit": {**reached, "continues": proposal.continues},
         },
+        at_tick=at_tick,
     )
 
 
@@ -140,6 +141,7 @@ def _signal(
     probabilities: ActionProbabilities,
     metadata: Mapping[str, Any],
     evidence: Mapping[str, Any] | None = None,
+    at_tick: bool = True,
 ) -> DecidedSignal:
     strategy = tick.strategy
     signal = TradingSignal(
@@ -172,4 +174,5 @@ def _signal(
         fee_rate=strategy.fee_rate_of(tick.snapshot.asset),
         minimum_net_return=strategy.minimum_net_return,
         evidence=evidence,
+        at_tick=at_tick,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from model_service.services.decision_funnel import POLICY_STEP, Funnel, Step, Stop
+from model_service.services.decision_funnel import MISSED_STEP, POLICY_STEP, Funnel, Step, Stop
 from model_service.services.strategy_view import StrategyView
 
 
@@ -71,7 +71,8 @@ def _checks(funnel: Funnel, around: Surroundings) -> Iterator[str]:
             return
         yield from _without_ticks(around)
         return
-    if _stopped(funnel, "market_data") == funnel.ticks:
+    yield from _not_as_due(funnel)
+    if _stopped(funnel, "market_data") == funnel.ticks - _stopped(funnel, MISSED_STEP) > 0:
         yield from _without_market_data(around)
     else:
         yield from _held_back(funnel)
@@ -103,6 +104,18 @@ def _without_market_data(around: Surroundings) -> Iterator[str]:
             f"{asset} has no fresh market data: {stored}. Check that the gateway runs and is subscribed to it, and "
             "MARKET_DATA_QUEUES."
         )
+
+
+def _not_as_due(funnel: Funnel) -> Iterator[str]:
+    if funnel.due is not None and funnel.due != funnel.ticks:
+        cause = (
+            "the answer to a COMMIT was lost and a pass counted twice, the clock stepped back, or two processes decide"
+            if funnel.ticks > funnel.due
+            else "ticks were lost, or rows removed"
+        )
+        yield f"{funnel.due:,} ticks were due and {funnel.ticks:,} were recorded: {cause}."
+    for stop in (stop for step in funnel.steps if step.name == MISSED_STEP for stop in step.stops):
+        yield f"{stop.count:,} of {funnel.ticks:,} ticks were missed: {stop.words}."
 
 
 def _held_back(funnel: Funnel) -> Iterator[str]:
