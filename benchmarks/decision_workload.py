@@ -17,7 +17,7 @@ from model_service.market.state import AssetMarket
 from model_service.models.artifact import LoadedModel
 from model_service.policies.base import Policy
 from model_service.services.decision_pass import GenerationLimits
-from model_service.services.guards import GuardLimits
+from model_service.services.opening_request import GuardLimits
 from model_service.services.ports import DecidedSignal, DecisionStore
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import SignalGenerator

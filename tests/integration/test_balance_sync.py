@@ -20,7 +20,8 @@ from model_service.database.shared_schema import SharedSchema
 from model_service.database.shared_tables import USES, SharedTables
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.balances import Balance, BalanceReader, Balances
-from model_service.services.guards import GuardLimits, OpeningRequest, refuse_opening
+from model_service.services.guards import refuse_opening
+from model_service.services.opening_request import GuardLimits, OpeningRequest
 from tests.integration.test_balances import MARGIN, QUOTE
 from tests.support.builders import NOON, snapshot, strategy
 from tests.support.gateway import Answer, SmallGateway, says, small_gateway, sync_fails, syncs_nothing

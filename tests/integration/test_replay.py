@@ -28,7 +28,7 @@ from model_service.models.job import Candidate
 from model_service.services.decision import draw_amount
 from model_service.services.decision_pass import GenerationLimits
 from model_service.services.errors import NotFound, Refused
-from model_service.services.guards import GuardLimits
+from model_service.services.opening_request import GuardLimits
 from model_service.services.replay import Replayed, Replays
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import SignalGenerator

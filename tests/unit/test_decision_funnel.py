@@ -16,7 +16,8 @@ from model_service.contracts.types import Side
 from model_service.policies.reasons import ReasonCode
 from model_service.services.balances import Balance
 from model_service.services.decision_funnel import DECIDING, CountedReason, CountedSignals, Funnel, funnel
-from model_service.services.guards import GuardLimits, OpeningRequest, refuse_opening
+from model_service.services.guards import refuse_opening
+from model_service.services.opening_request import GuardLimits, OpeningRequest
 from model_service.services.ports import OpenOrder
 from model_service.services.reason_text import TEXTS, tell
 from model_service.services.roster import StrategyRoster

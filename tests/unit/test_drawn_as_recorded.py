@@ -26,7 +26,7 @@ from model_service.policies.base import ActionProbabilities
 from model_service.services import openings, signal_generation
 from model_service.services.decision import Draw, draw
 from model_service.services.decision_pass import GenerationLimits
-from model_service.services.guards import GuardLimits
+from model_service.services.opening_request import GuardLimits
 from model_service.services.ports import OpenOrder
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import SignalGenerator

@@ -17,8 +17,8 @@ from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.balances import Balance, Balances
 from model_service.services.conditions import Conditions
 from model_service.services.decision_pass import GenerationLimits
-from model_service.services.guards import GuardLimits
 from model_service.services.halts import Halt
+from model_service.services.opening_request import GuardLimits
 from model_service.services.ports import OpenOrder
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import SignalGenerator

@@ -15,7 +15,7 @@ from model_service.contracts.types import Side
 from model_service.policies.reasons import ReasonCode
 from model_service.services import signal_generation, signal_record
 from model_service.services.decision_pass import GenerationLimits
-from model_service.services.guards import GuardLimits
+from model_service.services.opening_request import GuardLimits
 from model_service.services.ports import OpenOrder, PlatformUnreadable, Unstorable
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import SignalGenerator

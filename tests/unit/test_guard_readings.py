@@ -16,8 +16,9 @@ from model_service.policies.reasons import ReasonCode
 from model_service.services.balances import Balance
 from model_service.services.decision_evidence import decision_evidence
 from model_service.services.guard_readings import MEASURES, GuardReading, guard_readings
-from model_service.services.guards import OPENING_GUARDS, GuardLimits, OpeningRequest, refuse_opening
+from model_service.services.guards import OPENING_GUARDS, refuse_opening
 from model_service.services.halts import Halt, HaltKind
+from model_service.services.opening_request import GuardLimits, OpeningRequest
 from model_service.services.ports import OpenOrder
 from model_service.services.shared_limits import SHARED_GUARDS, SharedLimits, SharedRequest, shared_readings
 from tests.support.builders import NOON, snapshot, strategy

@@ -12,8 +12,9 @@ from model_service.contracts.types import Side
 from model_service.market.snapshot import PriceJump
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.services.balances import Balance
-from model_service.services.guards import GuardLimits, OpeningRequest, refuse_opening
+from model_service.services.guards import refuse_opening
 from model_service.services.halts import Halt
+from model_service.services.opening_request import GuardLimits, OpeningRequest
 from model_service.services.ports import OpenOrder
 from tests.support.builders import NOON, snapshot, strategy
 

@@ -19,7 +19,7 @@ from model_service.contracts.types import Side
 from model_service.market.state import AssetMarket
 from model_service.policies.exit import LargestOrder
 from model_service.services.decision_pass import GenerationLimits
-from model_service.services.guards import GuardLimits
+from model_service.services.opening_request import GuardLimits
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import SignalGenerator
 from model_service.trades.ledger import Lot

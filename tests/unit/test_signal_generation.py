@@ -25,7 +25,7 @@ from model_service.policies.exit_state import ExitState
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.warmup import WarmupPolicy
 from model_service.services.decision_pass import GenerationLimits
-from model_service.services.guards import GuardLimits
+from model_service.services.opening_request import GuardLimits
 from model_service.services.ports import DecidedSignal, DueTicks, NoneDraw, OpenOrder, RefusedOpening, SilentTick
 from model_service.services.roster import StrategyRoster
 from model_service.services.signal_generation import SignalGenerator

@@ -18,7 +18,7 @@ from model_service.models.inputs import Vector
 from model_service.policies.exit import LargestOrder
 from model_service.policies.exit_state import ExitState
 from model_service.services.conditions import Conditions
-from model_service.services.guards import GuardLimits
+from model_service.services.opening_request import GuardLimits
 from model_service.services.ports import DecidedSignal, DueTicks, NoneDraw, OpenOrder, PositionKey, SilentTick
 from model_service.trades.ledger import Lot
 

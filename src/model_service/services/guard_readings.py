@@ -14,15 +14,9 @@ from typing import Literal
 
 from model_service.market.snapshot import MarketSnapshot, PriceJump
 from model_service.policies.reasons import ReasonCode
-from model_service.services.guards import (
-    OpeningRequest,
-    age_seconds,
-    heard_seconds,
-    is_balance_unknown,
-    order_minimum,
-    spread_read,
-)
+from model_service.services.guards import age_seconds, heard_seconds, is_balance_unknown, order_minimum, spread_read
 from model_service.services.halts import Halt, held
+from model_service.services.opening_request import OpeningRequest
 
 Comparison = Literal["at_most", "at_least", "above"]
 

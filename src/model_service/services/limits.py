@@ -8,7 +8,7 @@ from decimal import Decimal
 from model_service.config.settings import Settings
 from model_service.policies.exit import LargestOrder
 from model_service.services.decision_pass import GenerationLimits
-from model_service.services.guards import GuardLimits
+from model_service.services.opening_request import GuardLimits
 from model_service.services.shared_limits import SharedLimits
 from model_service.services.triggers import TriggerLimits
 

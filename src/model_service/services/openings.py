@@ -18,8 +18,9 @@ from model_service.services.decision import amounts_of, draw
 from model_service.services.decision_evidence import deciding_settings, decision_evidence
 from model_service.services.decision_pass import DecisionPass, GenerationLimits, under_way_amount
 from model_service.services.guard_readings import guard_readings
-from model_service.services.guards import OpeningRequest, halted, refuse_opening
+from model_service.services.guards import halted, refuse_opening
 from model_service.services.modes import Modes
+from model_service.services.opening_request import OpeningRequest
 from model_service.services.ports import PLATFORM_SECONDS, DecidedSignal, NoneDraw
 from model_service.services.rate_limit import TokenBucket
 from model_service.services.signal_record import Tick, none_draw, opening_signal
