@@ -56,12 +56,22 @@ def due_until(now: datetime, next_tick: datetime | None, seconds: float) -> Due:
         >>> [(f"{one.first:%T}", f"{one.last:%T}", one.count) for one in (*due.missed, due.taken)]
         [('12:00:50', '12:00:55', 2), ('12:01:00', '12:01:00', 1)]
     """
-    last = math.floor(now.timestamp() / seconds)
+    last = _number(now, seconds)
     first = last if next_tick is None else min(last, round(next_tick.timestamp() / seconds))
     if next_tick is not None and (next_tick - now).total_seconds() > 0:
         first = last  # the clock has stepped back
     taken = DueTicks(_minute(now), _at(last, seconds), _at(last, seconds), seconds, 1)
     return Due(tuple(_missed(first, last - 1, seconds)), taken)
+
+
+def next_due(now: datetime, seconds: float) -> datetime:
+    """When the tick after that of `now` falls due."""
+    return _at(_number(now, seconds) + 1, seconds)
+
+
+def _number(moment: datetime, seconds: float) -> int:
+    # A whole multiple must not fall to the one before it by rounding.
+    return math.floor(moment.timestamp() / seconds + 1e-4)
 
 
 def _missed(first: int, last: int, seconds: float) -> Iterator[DueTicks]:

@@ -23,7 +23,7 @@ from model_service.services.conditions import Conditions, OpeningConditions
 from model_service.services.decision import decision_context
 from model_service.services.decision_failures import DecisionFailures
 from model_service.services.decision_pass import DecisionPass, GenerationLimits
-from model_service.services.due_ticks import count_due
+from model_service.services.due_ticks import count_due, next_due
 from model_service.services.guards import market_data_reason
 from model_service.services.modes import Modes
 from model_service.services.openings import Openings
@@ -261,7 +261,7 @@ class SignalGenerator:
         self._openings.give_back(one for one in decided.signals if one.signal.signal_id not in stored)
         self._looked_at = decided.now
         if decided.is_tick:
-            self._next_tick = _next_multiple(decided.now, self._limits.tick_seconds)
+            self._next_tick = next_due(decided.now, self._limits.tick_seconds)
             self._ticking = frozenset(decided.due)
         missed = [one for one in decided.silent if one.reason.code is ReasonCode.TICK_MISSED]
         if missed:
@@ -368,8 +368,3 @@ def rotated(
 
 def _prices(snapshots: Mapping[str, MarketSnapshot]) -> dict[str, float]:
     return {asset: one.price for asset, one in snapshots.items() if math.isfinite(one.price)}
-
-
-def _next_multiple(now: datetime, seconds: float) -> datetime:
-    stamp = now.timestamp()
-    return now + timedelta(seconds=seconds - stamp % seconds)
