@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_service.config.strategies import StrategyDefinition
+from model_service.models.decision_rule import action_rate
 from model_service.models.features import FEATURE_NAMES
 from model_service.models.samples import Rows
-from model_service.policies.base import action_rate
 from studies.bars import Bars
 from studies.features import KnownBars, Moments, feature_rows
 from studies.labels import Labels, Rules, label_openings

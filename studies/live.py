@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from model_service.models.decision_rule import action_rate
 from model_service.models.degradation import Reading, Reference, WinRateCusum, cusum_of, readings
 from model_service.models.intervals import Estimate, TimeBlocks
 from model_service.models.live_window import LiveWindow
 from model_service.models.metrics import log_losses
-from model_service.policies.base import action_rate
 from studies.bayes import Outlook, outlook
 from studies.decisions import both_labels, rules_of
 from studies.edges import IMBALANCE

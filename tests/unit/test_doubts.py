@@ -12,7 +12,7 @@ from model_service.cli.configuration import config_app
 from model_service.cli.strategies import strategies_app
 from model_service.config.doubts import doubts, reachable_signals_per_minute
 from model_service.config.exits import ExitParameters
-from model_service.policies.base import action_rate
+from model_service.models.decision_rule import action_rate
 from tests.support.builders import strategy
 
 

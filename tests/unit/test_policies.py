@@ -15,8 +15,9 @@ from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.models.artifact import SidePrediction
 from model_service.models.calibration import Calibration
+from model_service.models.decision_rule import action_rate
 from model_service.models.features import FEATURE_NAMES
-from model_service.policies.base import ActionProbabilities, action_rate
+from model_service.policies.base import ActionProbabilities
 from model_service.policies.exit import ExitProposal, decide_exit
 from model_service.policies.exit_state import ExitCause
 from model_service.policies.model import ModelPolicy

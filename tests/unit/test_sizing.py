@@ -17,10 +17,10 @@ from model_service.config.settings_learning import Sizing
 from model_service.config.strategies import StrategyDefinition, strategies_from
 from model_service.contracts.types import Side
 from model_service.models.calibration import Calibration
-from model_service.models.decision_rule import POSITION_SHARE, Acting
+from model_service.models.decision_rule import POSITION_SHARE, Acting, action_rate
 from model_service.models.features import FEATURE_NAMES
 from model_service.models.kelly import kelly_floor, kelly_share, odds
-from model_service.policies.base import Proposal, action_rate
+from model_service.policies.base import Proposal
 from model_service.policies.model import ModelPolicy
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.sizing import sized

@@ -33,12 +33,11 @@ from model_service.learning.reliability import reliability
 from model_service.learning.scorecard import scorecard
 from model_service.models.artifact import CALIBRATION_FILE, MANIFEST_FILE, SERVING_FILE, LoadedModel, sha256_of
 from model_service.models.calibration import Calibration
-from model_service.models.decision_rule import Acting
+from model_service.models.decision_rule import Acting, action_rate
 from model_service.models.drift import MANIFEST_ENTRY, to_manifest
 from model_service.models.features import FEATURE_NAMES, FEATURE_SET, align_to_side
 from model_service.models.job import Candidate, TrainingJob
 from model_service.models.samples import Rows
-from model_service.policies.base import action_rate
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model_service.config.doubts import LARGEST_ACTION_RATE
 from model_service.config.strategies import StrategyDefinition
 from model_service.models.calibration import Calibration
 from model_service.models.features import FEATURE_NAMES
@@ -95,6 +96,15 @@ class Acting:
         if self.least_kelly_share is not None:
             floor = max(base, kelly_floor(calibration, self.least_kelly_share))
         return DecisionRule(floor, self.hysteresis, self.flat_share, base)
+
+
+def action_rate(strategy: StrategyDefinition, tick_seconds: float) -> float:
+    """Probability that a tick of one asset acts at all, so that the strategy makes its signals per minute on average.
+
+    At most LARGEST_ACTION_RATE; `config.doubts` warns where that keeps a strategy under its frequency.
+    """
+    per_tick = strategy.signals_per_minute * tick_seconds / 60.0 / len(strategy.assets)
+    return min(LARGEST_ACTION_RATE, per_tick)
 
 
 def action_floor(break_even: float, action_threshold: float) -> float:

@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model_service.config.doubts import LARGEST_ACTION_RATE
 from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
@@ -68,12 +67,3 @@ class Policy(Protocol):
     ) -> Proposal:
         """Probabilities for one asset of one strategy at one tick."""
         ...
-
-
-def action_rate(strategy: StrategyDefinition, tick_seconds: float) -> float:
-    """Probability that a tick of one asset acts at all, so that the strategy makes its signals per minute on average.
-
-    At most LARGEST_ACTION_RATE; `config.doubts` warns where that keeps a strategy under its frequency.
-    """
-    per_tick = strategy.signals_per_minute * tick_seconds / 60.0 / len(strategy.assets)
-    return min(LARGEST_ACTION_RATE, per_tick)

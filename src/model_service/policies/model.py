@@ -12,9 +12,9 @@ from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
 from model_service.models.artifact import LoadedModel
 from model_service.models.calibration import Calibration
-from model_service.models.decision_rule import POSITION_SHARE, Acting, DecisionRule
+from model_service.models.decision_rule import POSITION_SHARE, Acting, DecisionRule, action_rate
 from model_service.models.kelly import kelly_share, odds
-from model_service.policies.base import ActionProbabilities, Proposal, action_rate
+from model_service.policies.base import ActionProbabilities, Proposal
 from model_service.policies.reasons import Reason, ReasonCode
 from model_service.policies.sizing import Sized, kelly_stake, sized
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from model_service.config.strategies import StrategyDefinition
 from model_service.contracts.types import Side
 from model_service.market.snapshot import MarketSnapshot
-from model_service.policies.base import ActionProbabilities, Proposal, action_rate
+from model_service.models.decision_rule import action_rate
+from model_service.policies.base import ActionProbabilities, Proposal
 from model_service.policies.reasons import Reason, ReasonCode
 
 WARMUP_INDICATORS = ("return_5m", "bollinger_b")
