@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -68,9 +69,10 @@ async def test_market_data_come_back_and_no_bar_is_lost_while_the_database_is_aw
     store: Any = FailingOnce(BarStore(database, 60))
     markets = {"BTCUSDT": AssetMarket("BTCUSDT", 60)}
     consumer = MarketDataConsumer(queue, markets, store, DeadLetters(database))
+    closed = NOON + timedelta(minutes=3)
     with pytest.raises(DatabaseUnavailable):
-        await consumer.step(NOON)
+        await consumer.step(closed)
     assert queue.acknowledged == 0
-    assert await consumer.step(NOON) == 3
+    assert await consumer.step(closed) == 3
     assert queue.acknowledged == 3
     assert await database.fetchval("SELECT count(*) FROM model_service.market_bars") == 3

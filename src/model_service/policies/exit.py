@@ -135,7 +135,7 @@ def quote_amount(quantity: Decimal, price: Decimal) -> Decimal:
     """What `quantity` base units are worth at `price`, in quote currency, a trace upwards.
 
     Divided by the price and rounded down to the exchange's lot it gives all of the quantity: a cent less, which of a
-    small position is a whole lot, would leave dust behind that cannot be sold. Where a lot is worth less than
+    small position is a whole lot, would leave dust behind that cannot be sold. Where a lot is worth no more than
     AMOUNT_UNIT it may give lots more, which order-manager does not sell: what closes a position is reduce-only there.
 
     Example:
