@@ -130,7 +130,7 @@ async def test_children_killed_while_they_write_leave_nothing_half(
     for number in range(KILLS):
         await ready(service)
         child = children.started[-1]
-        await asyncio.sleep(moments.uniform(0.0, 0.6 * writing_seconds))  # the moment of the kill is what is tried
+        await asyncio.sleep(moments.uniform(0.0, writing_seconds))  # the moment of the kill is what is tried
         if is_alive(child.pid):
             os.killpg(child.pid, signal.SIGKILL)
         killed = time.monotonic()
@@ -149,6 +149,8 @@ async def test_children_killed_while_they_write_leave_nothing_half(
             await concluded(service)
         run = await newest_run(database, known)
         ends[f"{run['state']}, {run['error_code']}"] += 1
+        if run["error_code"] is None:
+            writing_seconds *= 0.7  # the first child was the slowest, and this one had ended before its moment
         assert run["error_code"] in (None, "killed", "interrupted"), run
         assert (run["version"] is None) == (run["error_code"] is not None), run
         left = [path.name for path in house.files.root.iterdir() if path.name.startswith(".")]
@@ -156,7 +158,6 @@ async def test_children_killed_while_they_write_leave_nothing_half(
         await assert_only_whole_versions(house, database)
         assert await house.speaking() == speaking
         assert await active_versions(database) == [speaking]
-    # The first child is the slowest; how many of the others are still writing then depends on the machine.
     assert ends["failed, killed"] >= KILLS // 12, ends
     assert ends["failed, interrupted"] == KILLS // 2, ends
 
